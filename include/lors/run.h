@@ -1,0 +1,80 @@
+/* run.h - carry a plan out, and re-check what a run wrote. */
+#ifndef LORS_RUN_H
+#define LORS_RUN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <lors/plan.h>
+#include <lors/status.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum lors_nonfinite {
+    LORS_NONFINITE_REFUSE,    /* NaN or infinity in an input, or overflow of the output: ERR_NUMERICS */
+    LORS_NONFINITE_PROPAGATE, /* count them, and write what arithmetic makes of them */
+    LORS_NONFINITE_ZERO       /* count them; a NaN or infinity in the output becomes zero */
+} lors_nonfinite;
+
+typedef struct lors_progress {
+    uint64_t done_bytes, total_bytes; /* read and written */
+    int64_t done_tensors, total_tensors;
+    double seconds;                   /* since the start */
+} lors_progress;
+
+/* Called about ten times a second from the calling thread of lors_run. Return true to cancel: the
+ * run then removes what it wrote and returns ERR_CANCELLED. */
+typedef bool (*lors_progress_fn)(const lors_progress *progress, void *user);
+
+typedef struct lors_run_options {
+    size_t struct_size; /* sizeof(lors_run_options) */
+    bool force;         /* replace an existing output folder, when the new one is complete */
+    bool verify;        /* re-read and check everything before the output gets its name */
+    lors_nonfinite nonfinite;
+    lors_progress_fn progress; /* may be NULL */
+    void *user;
+} lors_run_options;
+
+#define LORS_RUN_OPTIONS_INIT {sizeof(lors_run_options), false, false, LORS_NONFINITE_REFUSE, 0, 0}
+
+typedef struct lors_report lors_report;
+
+typedef struct lors_report_summary {
+    double seconds;                              /* wall time of the whole run */
+    double read_seconds, compute_seconds, write_seconds; /* summed over threads: they overlap */
+    uint64_t read_bytes, written_bytes;
+    uint64_t peak_bytes;          /* resident memory at its highest, as the kernel counts it */
+    int64_t n_tensors, n_method, n_weighted, n_copied;
+    int64_t n_zero_task_vectors;  /* (tensor, model) pairs in which nothing had changed */
+    uint64_t n_input_nonfinite, n_overflow, n_nan; /* elements */
+    double rounding_loss;         /* update lost to the output's rounding: 0 none, 1 all */
+    double least_energy;          /* low rank: the least share of energy kept; 1 if none */
+} lors_report_summary;
+
+/* Merge into the folder `out_path`. The folder appears only when it is complete and synced; until
+ * then everything is in a staging folder beside it, which is removed on failure.
+ *   plan     must have been made by lors_plan_create
+ *   options  NULL: the defaults
+ *   report   may be NULL; free with lors_report_free
+ * Errors: ERR_IO (exists already, disk full, ...), ERR_NUMERICS, ERR_MISMATCH (an untied output
+ * head), ERR_INPUT (a file changed while it was read), ERR_LIMIT, ERR_DEVICE, ERR_CANCELLED. */
+LORS_API lors_status lors_run(lors_plan *plan, const char *out_path,
+                              const lors_run_options *options, lors_report **report);
+
+LORS_API void lors_report_summarize(const lors_report *report, lors_report_summary *out);
+/* The text of lors.json. Free with lors_text_free. */
+LORS_API lors_status lors_report_json(const lors_report *report, char **out);
+LORS_API void lors_report_free(lors_report *report); /* NULL is allowed */
+
+/* Recompute the hash of every file of a merged folder against its lors.json.
+ *   n_files, n_bytes  what was checked; may be NULL
+ * Errors: ERR_INPUT with the first file that differs, is missing or is unknown; ERR_IO. */
+LORS_API lors_status lors_verify(const char *path, int64_t *n_files, uint64_t *n_bytes);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

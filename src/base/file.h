@@ -1,0 +1,59 @@
+/* file.h - whole reads and writes at an offset, over a table of system calls that tests replace. */
+#ifndef LORS_BASE_FILE_H
+#define LORS_BASE_FILE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+
+#include <lors/status.h>
+
+/* The system calls the library makes on files. Semantics and errno as in POSIX. */
+typedef struct lors_file_ops {
+    int (*open)(const char *path, int flags, mode_t mode);
+    int (*close)(int fd);
+    ssize_t (*pread)(int fd, void *buffer, size_t n_bytes, off_t offset);
+    ssize_t (*pwrite)(int fd, const void *buffer, size_t n_bytes, off_t offset);
+    int (*allocate)(int fd, off_t offset, off_t n_bytes); /* fallocate; returns the errno or 0 */
+    int (*fsync)(int fd);
+    int (*mkdir)(const char *path, mode_t mode);
+    int (*rename)(const char *from, const char *to);
+    int (*exchange)(const char *a, const char *b); /* renameat2(RENAME_EXCHANGE) */
+    int (*unlink)(const char *path);
+    int (*rmdir)(const char *path);
+} lors_file_ops;
+
+/* The table in use; the real one unless a test set another (NULL: back to the real one). */
+const lors_file_ops *lors_file_table(void);
+void lors_file_set_table(const lors_file_ops *table);
+
+/* The sentence of a failed call of the table: "PATH: WHAT: reason: advice", PATH made printable;
+ * e.g. lors_file_fail(path, "cannot be created", errno). Returns ERR_IO. */
+lors_status lors_file_fail(const char *path, const char *what, int error);
+
+/* Open a regular file for reading (never blocks on a FIFO; refuses anything not a regular file).
+ * Errors: ERR_IO. `info` may be NULL. */
+lors_status lors_file_open_read(const char *path, int *fd, struct stat *info);
+/* Create a new file (it must not exist), mode 0666 & ~umask. Errors: ERR_IO. */
+lors_status lors_file_create(const char *path, int *fd);
+/* Read or write exactly n_bytes, retrying short transfers and EINTR. A short file is ERR_INPUT, an
+ * error ERR_IO with path, offset and reason. `path` is for messages. */
+lors_status lors_file_read_at(int fd, const char *path, uint64_t offset, void *out, size_t n_bytes);
+lors_status lors_file_write_at(int fd, const char *path, uint64_t offset, const void *bytes,
+                               size_t n_bytes);
+/* Reserve space. ERR_IO when the disk is full; a file system that cannot reserve is no error. */
+lors_status lors_file_reserve(int fd, const char *path, uint64_t n_bytes);
+lors_status lors_file_sync(int fd, const char *path);
+lors_status lors_file_close(int fd, const char *path);     /* reports a late write error */
+lors_status lors_file_sync_folder(const char *path);
+/* A whole small file, NUL added after it; lors_free it. ERR_LIMIT if larger than max_bytes. */
+lors_status lors_file_read_all(const char *path, size_t max_bytes, char **out, size_t *n_bytes);
+/* Create, write, sync, close; what a failure leaves of it is removed. */
+lors_status lors_file_write_all(const char *path, const void *bytes, size_t n_bytes);
+/* Remove a folder of plain files and folders, following no link. Missing is no error.
+ * Allocates nothing. ERR_LIMIT if more than 32 folders deep. */
+lors_status lors_file_remove_tree(const char *path);
+
+#endif

@@ -1,0 +1,74 @@
+/* cpu_internal.h - what the files of the CPU backend share: the kernels and the view of memory. */
+#ifndef LORS_CPU_CPU_INTERNAL_H
+#define LORS_CPU_CPU_INTERNAL_H
+
+#include "backend/backend_ops.h"
+
+struct lors_memory {
+    unsigned char *bytes;
+    uint64_t n_bytes;
+};
+
+static inline void *lors_cpu_at(lors_view view)
+{
+    return view.memory ? view.memory->bytes + view.offset : NULL;
+}
+
+/* Loops over plain arrays. Each file *_kernels.c is compiled once for every x86-64 and once with
+ * AVX2 (and never with fused multiply-add); both give the same bits, since lanes, order and rounding
+ * are written out and the compiler may not reassociate. */
+typedef struct lors_cpu_kernels {
+    const char *name;
+    void (*widen_f16)(float *out, const uint16_t *in, int64_t n);
+    void (*widen_bf16)(float *out, const uint16_t *in, int64_t n);
+    int64_t (*count_nonfinite)(const float *x, int64_t n);
+    void (*subtract)(float *out, const float *a, const float *b, int64_t n);
+    void (*accumulate)(double *acc, const lors_sum *sum, int64_t n);
+    void (*elect_sign)(int8_t *signs, const lors_sum *sum, int64_t n);
+    /* One block: at most LORS_BLOCK elements. */
+    void (*store_block)(void *out, lors_dtype dtype, const double *acc, const float *base, int64_t n,
+                        bool zero_nonfinite, lors_store_block *block);
+    void (*dots_block)(double dots[3], const float *a, const float *b, int64_t n);
+} lors_cpu_kernels;
+
+/* The best set for this processor; LORS_CPU=portable in the environment forces the plain one. */
+const lors_cpu_kernels *lors_cpu_kernels_get(void);
+
+#define LORS_KERNEL_PASTE(name, isa) lors_cpu_##name##_##isa
+#define LORS_KERNEL_NAME(name, isa) LORS_KERNEL_PASTE(name, isa)
+#define LORS_KERNEL(name) LORS_KERNEL_NAME(name, LORS_ISA)
+
+#define LORS_DECLARE_KERNELS(isa)                                                                 \
+    void LORS_KERNEL_NAME(widen_f16, isa)(float *, const uint16_t *, int64_t);                    \
+    void LORS_KERNEL_NAME(widen_bf16, isa)(float *, const uint16_t *, int64_t);                   \
+    int64_t LORS_KERNEL_NAME(count_nonfinite, isa)(const float *, int64_t);                       \
+    void LORS_KERNEL_NAME(subtract, isa)(float *, const float *, const float *, int64_t);         \
+    void LORS_KERNEL_NAME(accumulate, isa)(double *, const lors_sum *, int64_t);                  \
+    void LORS_KERNEL_NAME(elect_sign, isa)(int8_t *, const lors_sum *, int64_t);                  \
+    void LORS_KERNEL_NAME(store_block, isa)(void *, lors_dtype, const double *, const float *,    \
+                                            int64_t, bool, lors_store_block *);                   \
+    void LORS_KERNEL_NAME(dots_block, isa)(double[3], const float *, const float *, int64_t);
+
+LORS_DECLARE_KERNELS(portable)
+LORS_DECLARE_KERNELS(avx2)
+
+/* select.c */
+uint64_t lors_cpu_select_bytes(uint64_t total);
+lors_status lors_cpu_select_begin(lors_backend *backend, lors_view state, uint64_t total,
+                                  uint64_t k);
+lors_status lors_cpu_select_count(lors_backend *backend, lors_view state, int32_t pass, lors_view x,
+                                  uint64_t first, int64_t n);
+lors_status lors_cpu_select_settle(lors_backend *backend, lors_view state, int32_t pass);
+lors_status lors_cpu_keep_top(lors_backend *backend, lors_view state, lors_view mask, lors_view x,
+                              uint64_t first, int64_t n);
+lors_status lors_cpu_select_kept(lors_backend *backend, lors_view state, uint64_t *n_kept);
+
+/* low_rank.c */
+uint64_t lors_cpu_truncate_bytes(int64_t n_rows, int64_t n_cols, lors_rank rank);
+lors_status lors_cpu_truncate_rank(lors_backend *backend, lors_view low, lors_view x, int64_t n_rows,
+                                   int64_t n_cols, lors_rank rank, lors_view scratch,
+                                   lors_certificate *certificate);
+
+extern const lors_backend_ops lors_cpu_ops;
+
+#endif

@@ -1,0 +1,66 @@
+/* checkpoint.h (io) - a model on disk: one file, or a folder of shards seen as one index. */
+#ifndef LORS_IO_CHECKPOINT_H
+#define LORS_IO_CHECKPOINT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <lors/checkpoint.h>
+
+#include "base/dtype.h"
+#include "io/safetensors.h"
+
+typedef struct lors_ckpt_tensor {
+    const char *name; /* as on disk, NUL-terminated (names holding NUL are refused) */
+    size_t name_bytes;
+    lors_dtype dtype;
+    int32_t n_dims;
+    const int64_t *shape;
+    uint64_t n_elements, n_bytes;
+    int32_t file;    /* index of its file */
+    uint64_t offset; /* absolute, of its first byte in that file */
+} lors_ckpt_tensor;
+
+/* Identity of a file when it was opened, to notice that it changed while it was read. */
+typedef struct lors_ckpt_file {
+    char *path, *name; /* as opened; base name */
+    uint64_t n_bytes, device, inode;
+    int64_t mtime_ns, ctime_ns;
+    lors_st_header *header;
+} lors_ckpt_file;
+
+/* Tensors in order of (file, offset), files in order of their names. Fields are read-only for other
+ * modules. Open files belong to a pool that all checkpoints share (handles.h). */
+struct lors_checkpoint {
+    char *path;
+    bool is_folder;
+    lors_ckpt_file *files;
+    int32_t n_files;
+    lors_ckpt_tensor *tensors;
+    int64_t n_tensors;
+    struct lors_map *by_name; /* name -> index */
+    lors_list warnings;       /* char * */
+    lors_arena *arena;
+};
+
+/* Index of a tensor by name, -1 if absent. */
+int64_t lors_ckpt_find(const lors_checkpoint *checkpoint, const char *name);
+
+/* Read n_bytes at `offset` within the tensor; safe from several threads at once. */
+lors_status lors_ckpt_read_at(lors_checkpoint *checkpoint, const lors_ckpt_tensor *tensor,
+                              uint64_t offset, void *out, size_t n_bytes);
+
+/* Is this the file that was opened: same device, inode, size and times? If not, the sentence. */
+struct stat;
+bool lors_ckpt_file_is(const lors_ckpt_file *file, const struct stat *info);
+lors_status lors_ckpt_fail_changed(const lors_ckpt_file *file);
+
+/* Has any file changed (size, inode, times) since it was opened? ERR_INPUT names it. */
+lors_status lors_ckpt_check_unchanged(const lors_checkpoint *checkpoint);
+
+/* May `path`, found inside `folder`, be read? Plain files and hub-cache links (snapshots/X ->
+ * ../../blobs/Y, also of a folder given directly) may, other links out of the folder only with
+ * follow_symlinks. Errors: ERR_INPUT. */
+lors_status lors_ckpt_check_link(const char *folder, const char *name, bool follow_symlinks);
+
+#endif

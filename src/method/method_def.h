@@ -1,0 +1,100 @@
+/* method_def.h - what a merge method is made of: a description, and callbacks that compose backend
+ * operations.
+ *
+ * A method opens no file, allocates nothing, and sees neither a tensor's name nor a device. Per
+ * tensor it is driven by the run in one of two ways:
+ *
+ *   by tiles   survey(pass) over all tiles, settle(pass), ... for each of n_surveys passes, then
+ *              apply over all tiles. All models of a tile are present at once. Tiles may come in
+ *              any order and from several threads; a tensor may be larger than memory.
+ *   by matrix  (apply_matrix set) the whole tensor is one matrix, models come one after another,
+ *              each adding its part to acc.
+ */
+#ifndef LORS_METHOD_METHOD_DEF_H
+#define LORS_METHOD_METHOD_DEF_H
+
+#include <lors/method.h>
+
+#include "backend/backend_ops.h"
+
+/* A resolved parameter: a number, or for ranks a count / a share of min(rows, cols) / an energy. */
+typedef struct lors_cell {
+    double number;   /* bools 0 or 1; a rank's count */
+    double energy;   /* > 0: rank by energy */
+} lors_cell;
+
+/* What a method did to one model's part of one tensor; fields it does not use stay zero. */
+typedef struct lors_model_result {
+    bool zero;         /* the task vector is zero */
+    bool has_rank, has_kept;
+    lors_certificate certificate;
+    uint64_t n_kept;   /* entries selected */
+} lors_model_result;
+
+typedef struct lors_call {
+    const lors_backend_ops *ops;
+    lors_backend *backend;
+
+    /* The tensor. */
+    int32_t n_models;
+    int64_t n_rows, n_cols; /* as a matrix: first dimension x product of the others */
+    uint64_t n_elements;
+    bool has_base;
+    const lors_cell *cells; /* [n_params][n_models]; global parameters repeat */
+    lors_view state;        /* state_bytes, zeroed before the first survey */
+    double *constants;      /* [LORS_CALL_CONSTANTS], zeroed; for settle to leave to apply */
+
+    /* A tile: elements first .. first + count - 1. Slices are `stride` elements apart. */
+    uint64_t first;
+    int64_t count, stride;
+    lors_view base;    /* f32 [count]; absent without a base */
+    lors_view stack;   /* f32 [n_models][stride], right behind the base: base is slice -1 */
+    lors_view acc;     /* f64 [count]: what apply computes; added to the base if adds_to_base */
+    lors_view masks;   /* u8 [n_models][stride], scratch */
+    lors_view signs;   /* i8 [count], scratch */
+    lors_view values;  /* f32 [count], scratch */
+    double *weights;   /* [n_models], host scratch */
+
+    /* A matrix: base, x (this model), acc over all elements. */
+    int32_t model;
+    bool fresh;        /* nothing is in acc yet: apply_matrix sets instead of adding, and clears it */
+    lors_view x;       /* f32 [rows][cols] */
+    lors_view delta;   /* f32 [rows][cols], scratch */
+    lors_view low;     /* f32 [rows][cols], scratch */
+    lors_view scratch; /* ops->truncate_bytes */
+    lors_model_result *results; /* [n_models] */
+} lors_call;
+
+enum { LORS_CALL_CONSTANTS = 4 };
+
+typedef struct lors_method_def {
+    lors_method_info info;
+    bool adds_to_base; /* acc is an update of the base; else it is the whole result */
+    int32_t n_surveys;
+    /* Can these parameters be used? Called by the plan for every tensor: cells, shape, n_models are
+     * set, views are not. Errors: ERR_RECIPE. NULL: always. */
+    lors_status (*check)(const lors_call *call);
+    /* Does the method leave the tensor at its base, whatever the weights of the models? NULL: no. */
+    bool (*is_base)(const lors_call *call);
+    uint64_t (*state_bytes)(const lors_call *call); /* NULL: none */
+    lors_status (*begin)(lors_call *call);          /* before the first survey; NULL: nothing */
+    lors_status (*survey)(lors_call *call, int32_t pass);
+    lors_status (*settle)(lors_call *call, int32_t pass);
+    lors_status (*apply)(lors_call *call);
+    lors_status (*apply_matrix)(lors_call *call);   /* state: one for all models, one at a time */
+} lors_method_def;
+
+static inline double lors_call_number(const lors_call *call, int32_t param, int32_t model)
+{
+    return call->cells[(int64_t)param * call->n_models + model].number;
+}
+
+const lors_method_def *lors_method_def_find(const char *name);
+/* Index of the parameter so named, -1 if the method has none. */
+int32_t lors_method_param(const lors_method_info *method, const char *name);
+/* Plain weighted sum of task vectors: what tensors outside a method's scope get. */
+extern const lors_method_def lors_method_task_arithmetic;
+/* The base itself, in another storage type; no models, no parameters. Not in the table. */
+extern const lors_method_def lors_method_convert;
+
+#endif

@@ -1,0 +1,91 @@
+/* recipe_internal.h - the typed recipe that the plan reads. Strings mean something only before it. */
+#ifndef LORS_RECIPE_RECIPE_INTERNAL_H
+#define LORS_RECIPE_RECIPE_INTERNAL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <lors/method.h>
+#include <lors/recipe.h>
+
+#include "base/dtype.h"
+#include "base/memory.h"
+#include "recipe/scope.h"
+
+/* Where in the recipe something stands, for messages of the plan; line 0: set by a call. */
+typedef struct lors_place {
+    int32_t line, column;
+} lors_place;
+
+/* The value of a parameter for one tensor. */
+typedef enum lors_value_kind { LORS_VALUE_NUMBER, LORS_VALUE_SHARE, LORS_VALUE_ENERGY } lors_value_kind;
+typedef struct lors_value {
+    lors_value_kind kind; /* SHARE and ENERGY only for LORS_PARAM_RANK */
+    double number;        /* bools are 0 and 1; a share of 1 % is 0.01 */
+} lors_value;
+
+/* `value:` as written: a scalar, or a gradient over the layers of a stack: layer l of n lies at
+ * t = l / (n - 1) of the list, linear between neighbours; tensors outside the layers take t = 0. */
+typedef struct lors_setting_case {
+    lors_selector *filter; /* NULL: everything */
+    lors_value *values;
+    int32_t n_values; /* 1: scalar; else a gradient (numbers only) */
+} lors_setting_case;
+
+/* One parameter set in one place: the first case whose filter matches counts; none: not set here. */
+typedef struct lors_setting {
+    int32_t param; /* index in the method's parameters */
+    lors_setting_case *cases;
+    int32_t n_cases;
+    lors_place place;
+} lors_setting;
+
+typedef struct lors_settings {
+    lors_setting *items;
+    int32_t count;
+} lors_settings;
+
+typedef struct lors_recipe_model {
+    char *path;    /* resolved against the recipe's folder */
+    char *written; /* as written */
+    lors_settings settings;
+    lors_place place;
+} lors_recipe_model;
+
+typedef enum lors_outside { LORS_OUTSIDE_DEFAULT, LORS_OUTSIDE_WEIGHTED, LORS_OUTSIDE_BASE } lors_outside;
+
+struct lors_recipe {
+    char *label;  /* file name for messages */
+    char *text;   /* the YAML as read (NULL when built by calls): copied into the output */
+    size_t text_bytes;
+    char *folder; /* relative paths are relative to it */
+    const lors_method_info *method;
+    lors_place method_place;
+    char *base_path, *base_written; /* NULL: none */
+    lors_place base_place;
+    lors_recipe_model *models;
+    int32_t n_models;
+    lors_settings settings; /* global `parameters:` */
+    lors_selector **scope;  /* any of them selects; n_scope 0: the method's default */
+    int32_t n_scope;
+    lors_outside outside;   /* what happens outside a scope: `outside: weighted | base` */
+    bool merge_sinusoid;    /* parameter merge_encoder_positions: true */
+    bool has_dtype, has_out_dtype, has_seed;
+    lors_dtype dtype, out_dtype;
+    uint64_t seed;
+};
+
+/* The value of parameter `param` (index in the method) for one tensor. model -1: global. Order:
+ * the model's setting, the global one, the method's fallback_value (*from_recipe = false).
+ *   n_layers  number of layers of the subject's stack, for gradients (0 where it has none) */
+lors_value lors_recipe_value(const lors_recipe *recipe, int32_t param, int32_t model,
+                             const lors_subject *subject, int32_t n_layers, bool *from_recipe);
+
+/* Is the recipe as a whole right: number of models, base, required parameters? What is read from
+ * YAML has passed; one built by calls is checked by the plan. Errors: ERR_RECIPE. */
+lors_status lors_recipe_check(const lors_recipe *recipe);
+
+/* "recipe.yaml:4:13" (or the label alone without a line) into `out`. */
+const char *lors_recipe_locate(const lors_recipe *recipe, lors_place place, char out[512]);
+
+#endif

@@ -1,0 +1,92 @@
+/* run_internal.h - the state of a run, shared by its workers, and of each job in it. */
+#ifndef LORS_RUN_RUN_INTERNAL_H
+#define LORS_RUN_RUN_INTERNAL_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <lors/run.h>
+
+#include "base/hash.h"
+#include "io/staging.h"
+#include "io/transfer.h"
+#include "plan/plan_internal.h"
+
+/* A job while it is computed, and what is remembered of it for the report. */
+typedef struct lors_run_job {
+    lors_memory *state;          /* the method's, from the job's first unit to its last */
+    double constants[LORS_CALL_CONSTANTS];
+    lors_store_block *blocks;    /* one per LORS_BLOCK elements, from first unit to last */
+    lors_model_result *results;  /* [n_models] */
+    bool *changed;               /* [n_models]: some element differs from the base */
+    lors_xxh **digests;          /* [1 + n_models + 1]: source, inputs, output, per chunk */
+    bool started;
+    int32_t phase, n_left;       /* phase in progress, and its units that are not done */
+
+    double update, loss;         /* Frobenius norms: of the update, of what rounding took */
+    uint64_t n_input_nonfinite, n_overflow, n_nan;
+    double seconds;
+    lors_xxh hash;               /* of the output's bytes */
+} lors_run_job;
+
+typedef struct lors_run_state {
+    lors_plan *plan;
+    const lors_run_options *options;
+    lors_backend *backend;
+    lors_transfer *transfer;
+    lors_staging *staging;
+    int *shard_fds;              /* -1: not open */
+    lors_run_job *jobs;
+
+    pthread_mutex_t lock;        /* everything below, and started/phase/n_left of jobs */
+    pthread_cond_t changed;
+    int64_t next_unit;
+    int64_t n_done_jobs;
+    int32_t n_running;           /* workers */
+    lors_status status;          /* of the first failure */
+    char *sentence;
+    uint64_t done_bytes;
+    double compute_seconds;
+} lors_run_state;
+
+/* Keep the first failure (with the calling thread's sentence) and wake everybody. */
+void lors_run_fail(lors_run_state *run, lors_status status);
+bool lors_run_stopped(lors_run_state *run);
+
+/* run_job.c: the life of a job. All of them are called by workers. */
+lors_status lors_run_job_start(lors_run_state *run, int64_t index);
+/* Wait until the job is in `phase`; ERR_CANCELLED if the run stopped meanwhile. */
+lors_status lors_run_job_await(lors_run_state *run, int64_t index, int32_t phase);
+/* One unit of the job is done; the last of a phase settles it, the last of all ends the job. */
+lors_status lors_run_job_unit_done(lors_run_state *run, const lors_unit *unit, double seconds);
+lors_call lors_run_job_call(lors_run_state *run, int64_t index);
+void lors_run_job_clear(lors_run_state *run, int64_t index);
+
+/* worker.c: takes units until there are none; one thread. */
+void *lors_run_worker(void *run_state);
+
+/* ties.c: an output head that the base leaves out must equal what it is tied to. */
+lors_status lors_run_check_ties(lors_plan *plan);
+
+/* outputs.c: what stands beside the weights, and the hashes of everything. */
+lors_status lors_run_write_side_files(lors_run_state *run);
+lors_status lors_run_check_weights(lors_run_state *run); /* --verify: re-read what was written */
+
+/* report.c */
+lors_status lors_report_create(const lors_run_state *run, double seconds, lors_report **out);
+/* Hash every file in the staging folder into the report and write lors.json there. */
+lors_status lors_report_write(lors_report *report, lors_run_state *run);
+
+/* XXH3-128 of the digests of a tensor's chunks; of one chunk its own digest. */
+lors_xxh lors_run_fold_digests(const lors_xxh *digests, uint64_t n_bytes);
+static inline uint64_t lors_run_chunks(uint64_t n_bytes)
+{
+    return (n_bytes + LORS_CHUNK_BYTES - 1) / LORS_CHUNK_BYTES;
+}
+
+/* sha256 of a file of `folder`, in hex, and its size. */
+lors_status lors_hash_file(const char *folder, const char *name, char out[LORS_SHA256_TEXT],
+                           uint64_t *n_bytes);
+
+#endif
