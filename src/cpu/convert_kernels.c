@@ -1,0 +1,194 @@
+/* convert_kernels.c - between storage types and f32/f64: widening is exact, storing rounds once. */
+#include <math.h>
+#include <string.h>
+
+#include "cpu/cpu_internal.h"
+
+enum { SPAN = 1024 }; /* elements of a block worked on at a time, in first-level cache */
+
+/* f16 -> f32: exponent and fraction moved into place and rescaled by 2^112, which is exact also for
+ * subnormals; the all-ones exponent (which lands at 2^16 or above) is put back to all ones. */
+void LORS_KERNEL(widen_f16)(float *restrict out, const uint16_t *restrict in, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t half = in[i];
+        float scaled = lors_f32_from_bits((half & 0x7fffu) << 13) * 0x1p112f;
+        uint32_t special = scaled >= 65536.0f ? 0x7f800000u : 0;
+        uint32_t bits = lors_f32_bits(scaled) | special | (half & 0x8000u) << 16;
+        memcpy(&out[i], &bits, sizeof bits);
+    }
+}
+
+void LORS_KERNEL(widen_bf16)(float *restrict out, const uint16_t *restrict in, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t bits = (uint32_t)in[i] << 16;
+        memcpy(&out[i], &bits, sizeof bits);
+    }
+}
+
+int64_t LORS_KERNEL(count_nonfinite)(const float *x, int64_t n)
+{
+    int64_t total = 0;
+    for (int64_t begin = 0; begin < n; begin += LORS_BLOCK) {
+        int64_t end = begin + LORS_BLOCK < n ? begin + LORS_BLOCK : n;
+        int32_t count = 0;
+        for (int64_t i = begin; i < end; i++) {
+            count += (lors_f32_bits(x[i]) & 0x7f800000u) == 0x7f800000u;
+        }
+        total += count;
+    }
+    return total;
+}
+
+/* x rounded to nearest even at the precision of a type with `digits` significant bits and least
+ * normal exponent `least`, as an f64 that this type holds exactly (or that lies beyond its range).
+ * Adding and subtracting 1.5 * 2^52 units in the last place rounds in hardware, once. */
+static inline double round_to(double x, int digits, double least)
+{
+    double magnitude = fabs(x);
+    magnitude = magnitude > least ? magnitude : least;
+    magnitude = magnitude < 0x1p200 ? magnitude : 0x1p200;
+    uint64_t bits;
+    memcpy(&bits, &magnitude, sizeof bits);
+    bits &= 0x7ff0000000000000u;
+    double power;
+    memcpy(&power, &bits, sizeof power);
+    double magic = power * (1.5 * (double)(1ull << (53 - digits)));
+    double rounded = (x + magic) - magic;
+    return copysign(rounded, x); /* -0 stays -0 */
+}
+
+/* Bits of a value that f16 holds exactly, or infinity beyond its range. */
+static inline uint16_t f16_bits_of(double rounded)
+{
+    float narrow = (float)rounded;
+    uint32_t sign = lors_f32_bits(narrow) >> 16 & 0x8000u;
+    uint32_t magnitude = lors_f32_bits(fabsf(narrow) * 0x1p-112f) >> 13;
+    magnitude = fabsf(narrow) < 65536.0f ? magnitude : 0x7c00u;
+    return (uint16_t)(narrow == narrow ? sign | magnitude : LORS_F16_NAN);
+}
+
+static inline uint16_t bf16_bits_of(double rounded)
+{
+    float narrow = (float)rounded;
+    return (uint16_t)(narrow == narrow ? lors_f32_bits(narrow) >> 16 : LORS_BF16_NAN);
+}
+
+/* Exact results of a span: base + acc, but base itself where acc is 0. */
+static void exact_of(double *restrict exact, const double *restrict acc, const float *restrict base,
+                     int64_t n)
+{
+    if (!base) {
+        memcpy(exact, acc, (size_t)n * sizeof *exact);
+        return;
+    }
+    for (int64_t i = 0; i < n; i++) {
+        double b = base[i];
+        exact[i] = acc[i] == 0 ? b : b + acc[i];
+    }
+}
+
+static void round_span(void *restrict out, double *restrict rounded, lors_dtype dtype,
+                        const double *restrict exact, int64_t n)
+{
+    if (dtype == LORS_F32) {
+        float *values = out;
+        for (int64_t i = 0; i < n; i++) {
+            float narrow = (float)exact[i];
+            rounded[i] = narrow;
+            uint32_t bits = narrow == narrow ? lors_f32_bits(narrow) : LORS_F32_NAN;
+            memcpy(&values[i], &bits, sizeof bits);
+        }
+    } else if (dtype == LORS_F16) {
+        uint16_t *values = out;
+        for (int64_t i = 0; i < n; i++) {
+            rounded[i] = round_to(exact[i], 11, 0x1p-14);
+            values[i] = f16_bits_of(rounded[i]);
+        }
+    } else {
+        uint16_t *values = out;
+        for (int64_t i = 0; i < n; i++) {
+            rounded[i] = round_to(exact[i], 8, 0x1p-126);
+            values[i] = bf16_bits_of(rounded[i]);
+        }
+    }
+}
+
+/* Sums of squares in 8 lanes, folded in a fixed order: the same bits for any vector width. */
+static double sum_of_squares(const double *x, const double *y, int64_t n)
+{
+    double lanes[8] = {0};
+    int64_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        for (int lane = 0; lane < 8; lane++) {
+            double d = y ? x[i + lane] - y[i + lane] : x[i + lane];
+            lanes[lane] += d * d;
+        }
+    }
+    for (int lane = 0; i < n; i++, lane++) {
+        double d = y ? x[i] - y[i] : x[i];
+        lanes[lane] += d * d;
+    }
+    return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) +
+           ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
+}
+
+/* The rare span with a result that is not finite, or not after rounding: count them, and make them
+ * zero, so that the sums leave them out. */
+static void count_bad(lors_store_block *block, int64_t first, double *acc, double *exact,
+                      double *rounded, int64_t n, double largest)
+{
+    for (int64_t i = 0; i < n; i++) {
+        if (fabs(rounded[i]) <= largest) {
+            continue;
+        }
+        if (block->n_nan + block->n_infinite + block->n_overflow == 0) {
+            block->first_bad = (uint32_t)(first + i);
+        }
+        block->n_nan += isnan(exact[i]) != 0;
+        block->n_infinite += isinf(exact[i]) != 0;
+        block->n_overflow += isfinite(exact[i]) != 0;
+        acc[i] = exact[i] = rounded[i] = 0;
+    }
+}
+
+/* One span; its part is added to the block. `first` is its place in the block. */
+static void store_span(void *out, lors_dtype dtype, const double *acc, const float *base, int64_t n,
+                       bool zero_nonfinite, int64_t first, lors_store_block *block)
+{
+    double exact[SPAN] = {0}, rounded[SPAN] = {0};
+    double largest = dtype == LORS_F16 ? 65504.0 : dtype == LORS_F32 ? 0x1.fffffep127 : 0x1.fep127;
+    exact_of(exact, acc, base, n);
+    round_span(out, rounded, dtype, exact, n);
+    int64_t bad = 0;
+    for (int64_t i = 0; i < n; i++) {
+        bad += !(fabs(rounded[i]) <= largest);
+    }
+    if (bad == 0) {
+        block->update += base ? sum_of_squares(acc, NULL, n) : 0;
+        block->loss += sum_of_squares(rounded, exact, n);
+        return;
+    }
+    double update[SPAN];
+    memcpy(update, acc, (size_t)n * sizeof *update);
+    count_bad(block, first, update, exact, rounded, n, largest);
+    block->update += base ? sum_of_squares(update, NULL, n) : 0;
+    block->loss += sum_of_squares(rounded, exact, n);
+    if (zero_nonfinite) {
+        round_span(out, rounded, dtype, exact, n); /* the bad ones are zero by now */
+    }
+}
+
+void LORS_KERNEL(store_block)(void *out, lors_dtype dtype, const double *acc, const float *base,
+                              int64_t n, bool zero_nonfinite, lors_store_block *block)
+{
+    unsigned char *bytes = out;
+    int64_t element_bytes = dtype == LORS_F32 ? 4 : 2;
+    *block = (lors_store_block){0};
+    for (int64_t first = 0; first < n; first += SPAN) {
+        int64_t count = n - first < SPAN ? n - first : SPAN;
+        store_span(bytes + first * element_bytes, dtype, acc + first, base ? base + first : NULL,
+                   count, zero_nonfinite, first, block);
+    }
+}

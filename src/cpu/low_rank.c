@@ -1,0 +1,317 @@
+/* low_rank.c - nearest matrix of rank r: Gram matrix in f64, its leading eigenvectors, projection.
+ *
+ * For x of m rows and n columns, n <= m: G = x'x (f64), V = eigenvectors of the r largest
+ * eigenvalues s_i^2, result = (x V) V', all in f64 and rounded once to f32. For n > m the same with
+ * x x' and U: result = U (U' x). f64 keeps the squaring of the condition number harmless: what a
+ * singular value below 1e-7 s_1 contributes lies under the f32 rounding of x itself.
+ * Optimality: Eckart and Young 1936; solver: LAPACK dsyevr (dsyev where that fails).
+ */
+#include <cblas.h>
+#include <lapacke.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "cpu/cpu_internal.h"
+
+enum { TILE = 128 }; /* rows (or columns) of x widened to f64 at a time: fixed, part of the result */
+
+/* The matrix seen so that the short side comes second: element (i, j) of the long x short matrix A
+ * is x[i * n_cols + j] (tall) or x[j * n_cols + i] (wide). */
+typedef struct problem {
+    const float *x;
+    float *low;
+    int64_t n_rows, n_cols;
+    bool wide;
+    lapack_int n_long, n_short, rank;
+    double *gram, *copy, *values, *vectors, *tile, *projected, *work;
+    lapack_int *integers, *support;
+    lapack_int n_work, n_integers;
+} problem;
+
+static lapack_int work_size(lapack_int n)
+{
+    return 40 * n > 1 ? 40 * n : 1;
+}
+
+static uint64_t aligned(uint64_t n_bytes)
+{
+    return (n_bytes + 63) & ~(uint64_t)63;
+}
+
+/* Lay the scratch out; with base NULL only measure it. */
+static uint64_t lay_out(problem *p, unsigned char *base)
+{
+    uint64_t n = (uint64_t)p->n_short, at = 0, rank = (uint64_t)p->rank;
+    double **blocks[] = {&p->gram, &p->copy, &p->values, &p->vectors, &p->tile, &p->projected,
+                         &p->work};
+    p->n_work = work_size(p->n_short);
+    p->n_integers = 10 * p->n_short + 1;
+    uint64_t sizes[] = {n * n, n * n, n, n * (rank + 1), TILE * n, TILE * (rank + 1),
+                        (uint64_t)p->n_work};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        *blocks[i] = base ? (double *)(void *)(base + at) : NULL;
+        at += aligned(sizes[i] * sizeof(double));
+    }
+    p->integers = base ? (lapack_int *)(void *)(base + at) : NULL;
+    at += aligned((uint64_t)p->n_integers * sizeof(lapack_int));
+    p->support = base ? (lapack_int *)(void *)(base + at) : NULL;
+    return at + aligned(2 * (n + 1) * sizeof(lapack_int));
+}
+
+static problem problem_of(int64_t n_rows, int64_t n_cols, lors_rank rank)
+{
+    problem p = {.n_rows = n_rows, .n_cols = n_cols, .wide = n_cols > n_rows};
+    p.n_short = (lapack_int)(p.wide ? n_rows : n_cols);
+    p.n_long = (lapack_int)(p.wide ? n_cols : n_rows);
+    int64_t count = rank.energy > 0 ? p.n_short : rank.count;
+    p.rank = (lapack_int)(count < p.n_short ? count : p.n_short);
+    return p;
+}
+
+uint64_t lors_cpu_truncate_bytes(int64_t n_rows, int64_t n_cols, lors_rank rank)
+{
+    problem p = problem_of(n_rows, n_cols, rank);
+    return lay_out(&p, NULL);
+}
+
+/* Rows first .. first+count-1 of A (count x short) as f64, row-major. */
+static void widen_tile(const problem *p, int64_t first, int64_t count)
+{
+    int64_t n = p->n_short;
+    if (!p->wide) {
+        const float *rows = p->x + first * n;
+        for (int64_t i = 0; i < count * n; i++) {
+            p->tile[i] = rows[i];
+        }
+        return;
+    }
+    for (int64_t j = 0; j < n; j++) {
+        const float *row = p->x + j * p->n_cols + first;
+        for (int64_t i = 0; i < count; i++) {
+            p->tile[i * n + j] = row[i];
+        }
+    }
+}
+
+static int64_t tile_count(const problem *p, int64_t first)
+{
+    return p->n_long - first < TILE ? p->n_long - first : TILE;
+}
+
+/* gram = A'A, both triangles; also its copy. The trace is the squared Frobenius norm. */
+static double form_gram(problem *p)
+{
+    lapack_int n = p->n_short;
+    memset(p->gram, 0, (size_t)n * (size_t)n * sizeof(double));
+    for (int64_t first = 0; first < p->n_long; first += TILE) {
+        int64_t count = tile_count(p, first);
+        widen_tile(p, first, count);
+        cblas_dsyrk(CblasColMajor, CblasLower, CblasNoTrans, n, (int)count, 1, p->tile, n, 1,
+                    p->gram, n);
+    }
+    double trace = 0;
+    for (int64_t j = 0; j < n; j++) {
+        trace += p->gram[j * n + j];
+        for (int64_t i = j + 1; i < n; i++) {
+            p->gram[i * n + j] = p->gram[j * n + i];
+        }
+    }
+    memcpy(p->copy, p->gram, (size_t)n * (size_t)n * sizeof(double));
+    return trace;
+}
+
+/* All eigenvalues, ascending, into `values`; with a range only the largest `count`, and vectors. */
+static lapack_int solve(problem *p, char job, lapack_int count)
+{
+    lapack_int n = p->n_short, found = 0;
+    lapack_int info = LAPACKE_dsyevr_work(
+        LAPACK_COL_MAJOR, job, job == 'V' ? 'I' : 'A', 'L', n, p->copy, n, 0, 0, n - count + 1, n, 0,
+        &found, p->values, p->vectors, n, p->support, p->work, p->n_work, p->integers,
+        p->n_integers);
+    return info ? info : found - count;
+}
+
+/* The slow and sure way: QR iteration for everything, then the last `count` columns. */
+static lapack_int solve_all(problem *p, lapack_int count)
+{
+    lapack_int n = p->n_short;
+    size_t bytes = (size_t)n * (size_t)n * sizeof(double);
+    memcpy(p->copy, p->gram, bytes);
+    lapack_int info = LAPACKE_dsyev_work(LAPACK_COL_MAJOR, 'V', 'L', n, p->copy, n, p->values,
+                                         p->work, p->n_work);
+    memmove(p->values, p->values + (n - count), (size_t)count * sizeof(double));
+    memcpy(p->vectors, p->copy + (int64_t)(n - count) * n,
+           (size_t)count * (size_t)n * sizeof(double));
+    return info;
+}
+
+/* The least rank whose eigenvalues hold `energy` of the total. */
+static lors_status rank_for_energy(problem *p, double energy, double total)
+{
+    if (solve(p, 'N', p->n_short) != 0) {
+        return lors_fail(LORS_ERR_NUMERICS, "the eigenvalue solver did not converge");
+    }
+    double kept = 0;
+    lapack_int rank = 0;
+    while (rank < p->n_short && kept < energy * total) {
+        double value = p->values[p->n_short - 1 - rank];
+        kept += value > 0 ? value : 0;
+        rank++;
+    }
+    p->rank = rank;
+    memcpy(p->copy, p->gram, (size_t)p->n_short * (size_t)p->n_short * sizeof(double));
+    return LORS_OK;
+}
+
+/* low = (A V) V' by tiles; returns the squared norm of A - low as stored. V: the last `rank`
+ * columns of the vectors found. */
+static double project(const problem *p, const double *v)
+{
+    lapack_int n = p->n_short, r = p->rank;
+    double residual = 0;
+    for (int64_t first = 0; first < p->n_long; first += TILE) {
+        int count = (int)tile_count(p, first);
+        widen_tile(p, first, count);
+        /* Row-major tile [count][n] times column-major v [n][r] = row-major v' transposed. */
+        cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, count, r, n, 1, p->tile, n, v, n, 0,
+                    p->projected, r);
+        cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, count, n, r, 1, p->projected, r, v, n,
+                    0, p->tile, n);
+        double sum = 0;
+        for (int64_t i = 0; i < count; i++) {
+            for (int64_t j = 0; j < n; j++) {
+                int64_t at = p->wide ? j * p->n_cols + first + i : (first + i) * n + j;
+                p->low[at] = (float)p->tile[i * n + j];
+                double rest = (double)p->x[at] - (double)p->low[at];
+                sum += rest * rest;
+            }
+        }
+        residual += sum;
+    }
+    return residual;
+}
+
+/* norm(V'V - I) and norm(G V - V diag(values)), Frobenius. Uses `copy` as scratch. */
+static void check_basis(problem *p, const double *v, const double *values, lors_certificate *c)
+{
+    lapack_int n = p->n_short, r = p->rank;
+    double *image = p->copy, sum = 0, cross = 0;
+    cblas_dsymm(CblasColMajor, CblasLeft, CblasLower, n, r, 1, p->gram, n, v, n, 0, image, n);
+    for (int64_t j = 0; j < r; j++) {
+        for (int64_t i = 0; i < n; i++) {
+            double rest = image[j * n + i] - values[j] * v[j * n + i];
+            sum += rest * rest;
+        }
+    }
+    double *overlap = p->copy;
+    cblas_dgemm(CblasColMajor, CblasTrans, CblasNoTrans, r, r, n, 1, v, n, v, n, 0, overlap, r);
+    for (int64_t j = 0; j < r; j++) {
+        for (int64_t i = 0; i < r; i++) {
+            double rest = overlap[j * r + i] - (i == j);
+            cross += rest * rest;
+        }
+    }
+    c->residual = sqrt(sum) / values[r - 1];
+    c->orthogonality = sqrt(cross);
+}
+
+static double root(double value)
+{
+    return value > 0 ? sqrt(value) : 0;
+}
+
+/* Everything of the certificate that follows from the spectrum. `values`: ascending, the last r
+ * belong to the result; `next`: the one below them. */
+static void certify(const problem *p, const double *values, double next, double total,
+                    double residual, lors_certificate *c)
+{
+    double kept = 0;
+    for (lapack_int i = 0; i < p->rank; i++) {
+        kept += values[i] > 0 ? values[i] : 0;
+    }
+    c->rank = p->rank;
+    c->energy = kept < total ? kept / total : 1;
+    c->sigma_first = root(values[p->rank - 1]);
+    c->sigma_last = root(values[0]);
+    c->sigma_next = root(next);
+    c->gap = c->sigma_last > 0 ? (c->sigma_last - c->sigma_next) / c->sigma_last : 0;
+    double optimum = root(total - kept);
+    c->excess = optimum > 1e-6 * c->norm ? sqrt(residual) / optimum - 1 : 0;
+    c->path = "gram";
+}
+
+/* The simple ends: nothing to keep, everything to keep, or a matrix that is not all numbers. */
+static bool answer_trivial(const problem *p, lors_rank rank, lors_certificate *c)
+{
+    size_t n_bytes = (size_t)(p->n_rows * p->n_cols) * sizeof(float);
+    bool energy = rank.energy > 0;
+    c->energy = 1;
+    c->gap = 1;
+    if (p->n_short == 0) {
+        c->path = "zero";
+        return true;
+    }
+    if (!energy && p->rank >= p->n_short) {
+        memcpy(p->low, p->x, n_bytes);
+        c->rank = p->n_short;
+        c->path = "full";
+        return true;
+    }
+    if (!energy && p->rank <= 0) {
+        memset(p->low, 0, n_bytes);
+        c->energy = 0;
+        c->path = "zero";
+        return true;
+    }
+    return false;
+}
+
+static bool answer_by_norm(const problem *p, double total, lors_certificate *c)
+{
+    if (total > 0 && isfinite(total)) {
+        return false;
+    }
+    float fill = total == 0 ? 0 : NAN;
+    for (int64_t i = 0; i < p->n_rows * p->n_cols; i++) {
+        p->low[i] = fill;
+    }
+    c->path = total == 0 ? "zero" : "not finite";
+    return true;
+}
+
+lors_status lors_cpu_truncate_rank(lors_backend *backend, lors_view low, lors_view x, int64_t n_rows,
+                                   int64_t n_cols, lors_rank rank, lors_view scratch,
+                                   lors_certificate *certificate)
+{
+    (void)backend;
+    *certificate = (lors_certificate){.path = ""};
+    if (n_rows > INT32_MAX / 2 || n_cols > INT32_MAX / 2) {
+        return lors_fail(LORS_ERR_LIMIT, "a side of more than 2^30 elements is too long for LAPACK");
+    }
+    problem p = problem_of(n_rows, n_cols, rank);
+    p.x = lors_cpu_at(x);
+    p.low = lors_cpu_at(low);
+    lay_out(&p, lors_cpu_at(scratch));
+    if (answer_trivial(&p, rank, certificate)) {
+        return LORS_OK;
+    }
+    double total = form_gram(&p);
+    certificate->norm = root(total);
+    if (answer_by_norm(&p, total, certificate)) {
+        return LORS_OK;
+    }
+    if (rank.energy > 0) {
+        LORS_TRY(rank_for_energy(&p, rank.energy, total));
+    }
+    lapack_int wanted = p.rank < p.n_short ? p.rank + 1 : p.rank;
+    if (solve(&p, 'V', wanted) != 0 && solve_all(&p, wanted) != 0) {
+        return lors_fail(LORS_ERR_NUMERICS, "the eigenvalue solver did not converge");
+    }
+    lapack_int extra = wanted - p.rank;
+    const double *values = p.values + extra, *v = p.vectors + (int64_t)extra * p.n_short;
+    certify(&p, values, extra ? p.values[0] : 0, total, project(&p, v), certificate);
+    check_basis(&p, v, values, certificate);
+    return LORS_OK;
+}

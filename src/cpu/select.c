@@ -1,0 +1,196 @@
+/* select.c - exact top-k by magnitude: a radix search on the bits, ties by lowest index.
+ *
+ * The magnitude of a float orders like its bits without the sign (31 bits): three passes count 11,
+ * 10 and 10 bits of those values that can still hold the k-th largest; a fourth finds, where only
+ * some of the values equal to the k-th are kept, the block in which the last kept one lies.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "cpu/cpu_internal.h"
+
+enum { TOP_BITS = 11, BINS = 1 << TOP_BITS, NAN_KEY = 0x7f800001 };
+
+typedef struct selection {
+    uint64_t total, k;
+    uint64_t need;      /* how many of the values equal to `key` (so far known bits) are kept */
+    uint64_t ties;      /* how many there are */
+    uint64_t n_numbers; /* values that are not NaN */
+    uint32_t key;       /* the known top bits of the k-th largest key, lowest bits unknown */
+    uint32_t cut_rank;  /* in block cut_block the first cut_rank ties are kept ... */
+    uint64_t cut_block; /* ... in earlier blocks all, in later ones none */
+    uint64_t counts[BINS];
+    uint32_t tie_blocks[]; /* per LORS_BLOCK */
+} selection;
+
+static uint64_t blocks_of(uint64_t n)
+{
+    return (n + LORS_BLOCK - 1) / LORS_BLOCK;
+}
+
+uint64_t lors_cpu_select_bytes(uint64_t total)
+{
+    return (sizeof(selection) + blocks_of(total) * sizeof(uint32_t) + 63) & ~(uint64_t)63;
+}
+
+lors_status lors_cpu_select_begin(lors_backend *backend, lors_view state, uint64_t total, uint64_t k)
+{
+    (void)backend;
+    selection *s = lors_cpu_at(state);
+    memset(s, 0, lors_cpu_select_bytes(total));
+    s->total = total;
+    s->k = k < total ? k : total;
+    s->cut_block = UINT64_MAX;
+    return LORS_OK;
+}
+
+static inline uint32_t key_of(float x)
+{
+    return lors_f32_bits(x) & 0x7fffffffu;
+}
+
+/* How far a key is shifted in a pass, and how many bits are looked at. */
+static int shift_of(int32_t pass)
+{
+    return pass == 0 ? 20 : pass == 1 ? 10 : 0;
+}
+
+static void count_bins(uint64_t *shared, uint32_t known, int32_t pass, const float *x, int64_t n)
+{
+    uint32_t counts[2][BINS];
+    memset(counts, 0, sizeof counts);
+    int shift = shift_of(pass), known_shift = pass == 0 ? 31 : shift + 10;
+    uint32_t mask = pass == 0 ? BINS - 1 : 1023;
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t key = key_of(x[i]);
+        if (key < NAN_KEY && key >> known_shift == known) {
+            counts[i & 1][key >> shift & mask]++;
+        }
+    }
+    for (int bin = 0; bin < BINS; bin++) {
+        uint32_t count = counts[0][bin] + counts[1][bin];
+        if (count) {
+            __atomic_fetch_add(&shared[bin], count, __ATOMIC_RELAXED);
+        }
+    }
+}
+
+static void count_ties(selection *s, const float *x, uint64_t first, int64_t n)
+{
+    for (int64_t begin = 0; begin < n; begin += LORS_BLOCK) {
+        int64_t end = begin + LORS_BLOCK < n ? begin + LORS_BLOCK : n;
+        uint32_t count = 0;
+        for (int64_t i = begin; i < end; i++) {
+            count += key_of(x[i]) == s->key;
+        }
+        s->tie_blocks[(first + (uint64_t)begin) / LORS_BLOCK] = count;
+    }
+}
+
+lors_status lors_cpu_select_count(lors_backend *backend, lors_view state, int32_t pass, lors_view x,
+                                  uint64_t first, int64_t n)
+{
+    (void)backend;
+    selection *s = lors_cpu_at(state);
+    const float *values = lors_cpu_at(x);
+    if (s->k == 0) {
+        return LORS_OK;
+    }
+    if (pass < 3) {
+        count_bins(s->counts, pass == 0 ? 0 : s->key, pass, values, n);
+    } else if (s->need < s->ties) {
+        count_ties(s, values, first, n);
+    }
+    return LORS_OK;
+}
+
+/* After pass 0, 1, 2: the bin that holds the k-th largest gives the next bits of its key. */
+static void settle_bins(selection *s, int32_t pass)
+{
+    if (pass == 0) {
+        for (int bin = 0; bin < BINS; bin++) {
+            s->n_numbers += s->counts[bin];
+        }
+        s->k = s->k < s->n_numbers ? s->k : s->n_numbers;
+        s->need = s->k;
+    }
+    uint32_t bin = pass == 0 ? BINS - 1 : 1023;
+    while (bin > 0 && s->counts[bin] < s->need) {
+        s->need -= s->counts[bin];
+        bin--;
+    }
+    s->key = pass == 0 ? bin : s->key << 10 | bin;
+    s->ties = s->counts[bin];
+    memset(s->counts, 0, sizeof s->counts);
+}
+
+lors_status lors_cpu_select_settle(lors_backend *backend, lors_view state, int32_t pass)
+{
+    (void)backend;
+    selection *s = lors_cpu_at(state);
+    if (s->k == 0) {
+        return LORS_OK;
+    }
+    if (pass < 3) {
+        settle_bins(s, pass);
+        return LORS_OK;
+    }
+    uint64_t left = s->need;
+    for (uint64_t block = 0; s->need < s->ties && block < blocks_of(s->total); block++) {
+        if (s->tie_blocks[block] >= left) {
+            s->cut_block = block;
+            s->cut_rank = (uint32_t)left;
+            break;
+        }
+        left -= s->tie_blocks[block];
+    }
+    return LORS_OK;
+}
+
+/* mask for values of one block: larger than the k-th, or equal to it and among the first. */
+static void keep_block(uint8_t *mask, const float *x, int64_t n, uint32_t key, uint32_t ties_kept)
+{
+    if (ties_kept == 0 || ties_kept == UINT32_MAX) {
+        uint32_t least = key + (ties_kept == 0);
+        for (int64_t i = 0; i < n; i++) {
+            uint32_t k = key_of(x[i]);
+            mask[i] = k >= least && k < NAN_KEY;
+        }
+        return;
+    }
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t k = key_of(x[i]);
+        bool tie = k == key && ties_kept > 0;
+        ties_kept -= tie;
+        mask[i] = (k > key && k < NAN_KEY) || tie;
+    }
+}
+
+lors_status lors_cpu_keep_top(lors_backend *backend, lors_view state, lors_view mask, lors_view x,
+                              uint64_t first, int64_t n)
+{
+    (void)backend;
+    const selection *s = lors_cpu_at(state);
+    const float *values = lors_cpu_at(x);
+    uint8_t *out = lors_cpu_at(mask);
+    if (s->k == 0) {
+        memset(out, 0, (size_t)n);
+        return LORS_OK;
+    }
+    for (int64_t begin = 0; begin < n; begin += LORS_BLOCK) {
+        int64_t count = n - begin < LORS_BLOCK ? n - begin : LORS_BLOCK;
+        uint64_t block = (first + (uint64_t)begin) / LORS_BLOCK;
+        uint32_t ties = block < s->cut_block ? UINT32_MAX : block > s->cut_block ? 0 : s->cut_rank;
+        keep_block(out + begin, values + begin, count, s->key, ties);
+    }
+    return LORS_OK;
+}
+
+lors_status lors_cpu_select_kept(lors_backend *backend, lors_view state, uint64_t *n_kept)
+{
+    (void)backend;
+    const selection *s = lors_cpu_at(state);
+    *n_kept = s->k;
+    return LORS_OK;
+}

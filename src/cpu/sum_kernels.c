@@ -1,0 +1,176 @@
+/* sum_kernels.c - differences, weighted sums with masks and signs, and dot products. */
+#include <string.h>
+
+#include "cpu/cpu_internal.h"
+
+enum { SPAN = 512 }; /* elements kept in registers and first-level cache at a time */
+
+static const float zeros[SPAN];
+
+/* One span of a sum: pointers already at the span; absent ones are NULL (low, masks, signs) or the
+ * array of zeros (base). */
+typedef struct span {
+    const float *x, *base, *low;
+    const uint8_t *mask;
+    const int8_t *signs;
+    int64_t n;
+} span;
+
+void LORS_KERNEL(subtract)(float *out, const float *a, const float *b, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        out[i] = a[i] - b[i];
+    }
+}
+
+/* term[i] = weight * (kept ? x - base : low), in f64. */
+static void terms_of(double *restrict term, double weight, const span *at)
+{
+    const float *restrict x = at->x, *restrict base = at->base, *restrict low = at->low;
+    if (!at->mask) {
+        for (int64_t i = 0; i < at->n; i++) {
+            term[i] = weight * ((double)x[i] - (double)base[i]);
+        }
+        return;
+    }
+    const uint8_t *restrict mask = at->mask;
+    low = low ? low : zeros;
+    for (int64_t i = 0; i < at->n; i++) {
+        double difference = (double)x[i] - (double)base[i];
+        term[i] = weight * (mask[i] ? difference : (double)low[i]);
+    }
+}
+
+/* Terms against the elected sign become 0; counted[i] tells which stayed. A zero term is never
+ * counted in an election; without one every kept term is. */
+static void elect_terms(double *restrict term, uint8_t *restrict counted, const span *at)
+{
+    if (at->signs) {
+        for (int64_t i = 0; i < at->n; i++) {
+            double sign = at->signs[i];
+            counted[i] = term[i] * sign > 0;
+            term[i] = counted[i] ? term[i] : 0;
+        }
+    } else if (at->mask) {
+        memcpy(counted, at->mask, (size_t)at->n);
+    } else {
+        memset(counted, 1, (size_t)at->n);
+    }
+}
+
+static span span_at(const lors_sum *sum, const float *stack, const uint8_t *masks, int32_t model,
+                    int64_t first, int64_t n)
+{
+    const float *base = lors_cpu_at(sum->base), *low = lors_cpu_at(sum->low);
+    const int8_t *signs = lors_cpu_at(sum->signs);
+    int64_t slice = model * sum->stride + first;
+    return (span){stack + slice, base ? base + first : zeros, low ? low + first : NULL,
+                  masks ? masks + slice : NULL, signs ? signs + first : NULL, n};
+}
+
+/* sum_of[i] = the terms of all models in model order; weight_of[i] = the weights of those counted
+ * (only where the divisor asks for it). */
+static void sum_span(double *restrict sum_of, double *restrict weight_of, const lors_sum *sum,
+                     int64_t first, int64_t n, bool with_signs)
+{
+    const float *stack = lors_cpu_at(sum->stack);
+    const uint8_t *masks = lors_cpu_at(sum->masks);
+    double term[SPAN];
+    uint8_t counted[SPAN];
+    bool weigh = sum->divisor == LORS_DIVIDE_KEPT;
+    memset(weight_of, 0, sizeof(double) * SPAN);
+    memset(sum_of, 0, sizeof(double) * SPAN); /* what an empty stack sums to */
+    for (int32_t model = 0; model < sum->n_models; model++) {
+        span at = span_at(sum, stack, masks, model, first, n);
+        at.signs = with_signs ? at.signs : NULL;
+        double weight = sum->weights[model];
+        terms_of(term, weight, &at);
+        if (weigh || at.signs) {
+            elect_terms(term, counted, &at);
+            for (int64_t i = 0; i < n; i++) {
+                weight_of[i] += counted[i] ? weight : 0;
+            }
+        }
+        if (model == 0) {
+            memcpy(sum_of, term, (size_t)n * sizeof *term);
+        } else {
+            for (int64_t i = 0; i < n; i++) {
+                sum_of[i] += term[i];
+            }
+        }
+    }
+}
+
+static void finish_span(double *restrict acc, double *restrict sum_of,
+                        const double *restrict weight_of, const lors_sum *sum, int64_t n)
+{
+    double scale = sum->scale;
+    for (int64_t i = 0; i < n; i++) {
+        sum_of[i] *= scale;
+    }
+    if (sum->divisor == LORS_DIVIDE_CONSTANT) {
+        double divisor = sum->divisor_value;
+        for (int64_t i = 0; i < n; i++) {
+            sum_of[i] /= divisor;
+        }
+    } else if (sum->divisor == LORS_DIVIDE_KEPT) {
+        for (int64_t i = 0; i < n; i++) {
+            sum_of[i] /= weight_of[i] == 0 ? 1 : weight_of[i];
+        }
+    }
+    if (sum->add) {
+        for (int64_t i = 0; i < n; i++) {
+            acc[i] += sum_of[i];
+        }
+    } else {
+        memcpy(acc, sum_of, (size_t)n * sizeof *acc);
+    }
+}
+
+void LORS_KERNEL(accumulate)(double *acc, const lors_sum *sum, int64_t n)
+{
+    double sum_of[SPAN], weight_of[SPAN];
+    for (int64_t first = 0; first < n; first += SPAN) {
+        int64_t count = n - first < SPAN ? n - first : SPAN;
+        sum_span(sum_of, weight_of, sum, first, count, true);
+        finish_span(acc + first, sum_of, weight_of, sum, count);
+    }
+}
+
+void LORS_KERNEL(elect_sign)(int8_t *signs, const lors_sum *sum, int64_t n)
+{
+    double sum_of[SPAN], weight_of[SPAN];
+    lors_sum plain = *sum;
+    plain.divisor = LORS_DIVIDE_NOT;
+    for (int64_t first = 0; first < n; first += SPAN) {
+        int64_t count = n - first < SPAN ? n - first : SPAN;
+        sum_span(sum_of, weight_of, &plain, first, count, false);
+        for (int64_t i = 0; i < count; i++) {
+            signs[first + i] = sum_of[i] >= 0 ? 1 : -1;
+        }
+    }
+}
+
+/* Four lanes a sum, folded in a fixed order. */
+void LORS_KERNEL(dots_block)(double dots[3], const float *a, const float *b, int64_t n)
+{
+    double lanes[3][4] = {{0}};
+    int64_t i = 0;
+    for (; i + 4 <= n; i += 4) {
+        for (int lane = 0; lane < 4; lane++) {
+            double x = a[i + lane], y = b[i + lane];
+            lanes[0][lane] += x * x;
+            lanes[1][lane] += x * y;
+            lanes[2][lane] += y * y;
+        }
+    }
+    for (int lane = 0; i < n; i++, lane++) {
+        double x = a[i], y = b[i];
+        lanes[0][lane] += x * x;
+        lanes[1][lane] += x * y;
+        lanes[2][lane] += y * y;
+    }
+    for (int d = 0; d < 3; d++) {
+        dots[d] = (lanes[d][0] + lanes[d][2]) + (lanes[d][1] + lanes[d][3]);
+    }
+}

@@ -1,0 +1,56 @@
+/* linear.c - weighted average of the models themselves: sum w_k W_k / sum w_k.
+ *
+ * Source: model soups (Wortsman et al. 2022, arXiv 2203.05482). Sums in f64, one rounding.
+ */
+#include "base/error.h"
+#include "method/method_table.h"
+
+enum { WEIGHT, NORMALIZE };
+
+static const lors_param_info params[] = {
+    LORS_PARAM_WEIGHT(true, NULL, 0),
+    {"normalize", LORS_PARAM_BOOL, false, false, 0, 1, false, "true", 1,
+     "divide by the sum of the weights"},
+};
+
+static lors_status check(const lors_call *call)
+{
+    double sum = 0;
+    for (int32_t k = 0; k < call->n_models; k++) {
+        sum += lors_call_number(call, WEIGHT, k);
+    }
+    if (sum == 0 && lors_call_number(call, NORMALIZE, 0) != 0) {
+        return lors_fail(LORS_ERR_RECIPE,
+                         "the weights sum to 0, so they cannot be normalized: change a weight, or "
+                         "set normalize: false");
+    }
+    return LORS_OK;
+}
+
+static lors_status apply(lors_call *call)
+{
+    double total = lors_method_weights(call, WEIGHT);
+    bool normalize = lors_call_number(call, NORMALIZE, 0) != 0;
+    lors_sum sum = {.stack = call->stack,
+                    .stride = call->stride,
+                    .n_models = call->n_models,
+                    .weights = call->weights,
+                    .divisor = normalize ? LORS_DIVIDE_CONSTANT : LORS_DIVIDE_NOT,
+                    .divisor_value = total,
+                    .scale = 1};
+    return call->ops->accumulate(call->backend, call->acc, &sum, call->count);
+}
+
+const lors_method_def lors_method_linear = {
+    .info = {.name = "linear",
+             .summary = "weighted average of the models",
+             .formula = "W = sum_k weight_k W_k / sum_k weight_k",
+             .paper = "Model soups, arXiv 2203.05482",
+             .min_models = 1,
+             .base_is_model = true,
+             .scope = "every tensor",
+             .n_params = LORS_COUNT_OF(params),
+             .params = params},
+    .check = check,
+    .apply = apply,
+};

@@ -1,0 +1,180 @@
+/* task_arithmetic.c - weighted sums of task vectors, a family of which each method is a row.
+ *
+ *   W = W0 + lambda * sum_k weight_k sparsify(W_k - W0) [only where signs agree] [/ weights]
+ *
+ * task_arithmetic: nothing in brackets (Ilharco et al. 2022, arXiv 2212.04089).
+ * ties: keep the top `density` of each task vector by magnitude, elect a sign per element from the
+ * weighted sum (a sum of 0 elects +), keep the terms that agree, divide by the sum of their weights
+ * (Yadav et al. 2023, arXiv 2306.01708; per tensor and with weights in the election, as mergekit).
+ */
+#include "base/error.h"
+#include "method/method_table.h"
+
+enum { WEIGHT, LAMBDA, NORMALIZE, DENSITY };
+
+#define PARAM_LAMBDA(in_words, number)                                                      \
+    {"lambda", LORS_PARAM_NUMBER, false, false, -1e30, 1e30, false, in_words, number,       \
+     "scale of the whole update"}
+
+static const lors_param_info plain_params[] = {
+    LORS_PARAM_WEIGHT(true, NULL, 0),
+    PARAM_LAMBDA("1", 1),
+    {"normalize", LORS_PARAM_BOOL, false, false, 0, 1, false, "false", 0,
+     "divide by the sum of the weights"},
+};
+
+static const lors_param_info ties_params[] = {
+    LORS_PARAM_WEIGHT(true, NULL, 0),
+    PARAM_LAMBDA("1", 1),
+    {"normalize", LORS_PARAM_BOOL, false, false, 0, 1, false, "true", 1,
+     "divide, per element, by the weights of the models that agree"},
+    {"density", LORS_PARAM_NUMBER, true, false, 0, 1, false, "1", 1,
+     "share of each task vector that is kept, largest magnitudes first"},
+};
+
+static bool is_base(const lors_call *call)
+{
+    return lors_call_number(call, LAMBDA, 0) == 0 || !lors_method_any_weight(call, WEIGHT);
+}
+
+static lors_status check_plain(const lors_call *call)
+{
+    double sum = 0;
+    for (int32_t k = 0; k < call->n_models; k++) {
+        sum += lors_call_number(call, WEIGHT, k);
+    }
+    if (sum == 0 && lors_call_number(call, NORMALIZE, 0) != 0 && !is_base(call)) {
+        return lors_fail(LORS_ERR_RECIPE,
+                         "the weights sum to 0, so they cannot be normalized: change a weight, or "
+                         "set normalize: false");
+    }
+    return LORS_OK;
+}
+
+static lors_sum sum_of(const lors_call *call)
+{
+    return (lors_sum){.stack = call->stack,
+                      .base = call->base,
+                      .stride = call->stride,
+                      .n_models = call->n_models,
+                      .weights = call->weights,
+                      .scale = lors_call_number(call, LAMBDA, 0)};
+}
+
+static lors_status apply_plain(lors_call *call)
+{
+    double total = lors_method_weights(call, WEIGHT);
+    lors_sum sum = sum_of(call);
+    if (lors_call_number(call, NORMALIZE, 0) != 0) {
+        sum.divisor = LORS_DIVIDE_CONSTANT;
+        sum.divisor_value = total;
+    }
+    return call->ops->accumulate(call->backend, call->acc, &sum, call->count);
+}
+
+static bool is_dense(const lors_call *call)
+{
+    for (int32_t k = 0; k < call->n_models; k++) {
+        if (lors_call_number(call, DENSITY, k) < 1) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static lors_status begin_ties(lors_call *call)
+{
+    for (int32_t k = 0; k < call->n_models; k++) {
+        uint64_t kept = lors_method_keep_count(lors_call_number(call, DENSITY, k), call->n_elements);
+        LORS_TRY(call->ops->select_begin(call->backend, lors_method_selection(call, k),
+                                         call->n_elements, kept));
+        call->results[k].has_kept = true;
+        call->results[k].n_kept = kept;
+    }
+    return LORS_OK;
+}
+
+/* values = task vector of model k in this tile, rounded to f32: what magnitudes are compared of. */
+static lors_status task_vector(lors_call *call, int32_t k)
+{
+    lors_view x = lors_view_at(call->stack, (uint64_t)(k * call->stride) * sizeof(float));
+    return call->ops->subtract(call->backend, call->values, x, call->base, call->count);
+}
+
+static lors_status survey_ties(lors_call *call, int32_t pass)
+{
+    for (int32_t k = 0; k < call->n_models && !is_dense(call); k++) {
+        LORS_TRY(task_vector(call, k));
+        LORS_TRY(call->ops->select_count(call->backend, lors_method_selection(call, k), pass,
+                                         call->values, call->first, call->count));
+    }
+    return LORS_OK;
+}
+
+static lors_status settle_ties(lors_call *call, int32_t pass)
+{
+    for (int32_t k = 0; k < call->n_models && !is_dense(call); k++) {
+        LORS_TRY(call->ops->select_settle(call->backend, lors_method_selection(call, k), pass));
+    }
+    return LORS_OK;
+}
+
+static lors_status apply_ties(lors_call *call)
+{
+    lors_method_weights(call, WEIGHT);
+    lors_sum sum = sum_of(call);
+    if (!is_dense(call)) {
+        sum.masks = call->masks;
+        for (int32_t k = 0; k < call->n_models; k++) {
+            lors_view mask = lors_view_at(call->masks, (uint64_t)(k * call->stride));
+            LORS_TRY(task_vector(call, k));
+            LORS_TRY(call->ops->keep_top(call->backend, lors_method_selection(call, k), mask,
+                                         call->values, call->first, call->count));
+        }
+    }
+    LORS_TRY(call->ops->elect_sign(call->backend, call->signs, &sum, call->count));
+    sum.signs = call->signs;
+    if (lors_call_number(call, NORMALIZE, 0) != 0) {
+        sum.divisor = LORS_DIVIDE_KEPT;
+    }
+    return call->ops->accumulate(call->backend, call->acc, &sum, call->count);
+}
+
+const lors_method_def lors_method_task_arithmetic = {
+    .info = {.name = "task_arithmetic",
+             .summary = "base plus the weighted sum of task vectors",
+             .formula = "W = W0 + lambda * sum_k weight_k (W_k - W0) [/ sum_k weight_k]",
+             .paper = "Editing models with task arithmetic, arXiv 2212.04089",
+             .needs_base = true,
+             .min_models = 1,
+             .scope = "every tensor",
+             .n_params = LORS_COUNT_OF(plain_params),
+             .params = plain_params},
+    .adds_to_base = true,
+    .check = check_plain,
+    .is_base = is_base,
+    .apply = apply_plain,
+};
+
+const lors_method_def lors_method_ties = {
+    .info = {.name = "ties",
+             .summary = "trim task vectors, elect a sign per element, average those that agree",
+             .formula = "T_k = the floor(density_k * size) largest entries of W_k - W0\n"
+                        "s = sign(sum_k weight_k T_k), + where the sum is 0\n"
+                        "A = the k with T_k != 0 and sign(weight_k T_k) = s, per element\n"
+                        "W = W0 + lambda * sum_A weight_k T_k [/ sum_A weight_k]",
+             .paper = "TIES-Merging, arXiv 2306.01708",
+             .needs_base = true,
+             .min_models = 1,
+             .scope = "every tensor",
+             .n_params = LORS_COUNT_OF(ties_params),
+             .params = ties_params},
+    .adds_to_base = true,
+    .n_surveys = LORS_SELECT_PASSES,
+    .is_base = is_base,
+    .state_bytes = lors_method_selection_bytes,
+    .begin = begin_ties,
+    .survey = survey_ties,
+    .settle = settle_ties,
+    .apply = apply_ties,
+};

@@ -1,0 +1,285 @@
+/* plan.c - from a recipe to a plan: open the models, match, resolve, lay out; and look into it. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <lors/plan.h>
+
+#include "backend/backend_registry.h"
+#include "base/error.h"
+#include "base/text.h"
+#include "base/threads.h"
+#include "plan/plan_internal.h"
+
+enum { DEFAULT_MAX_MEMORY = 1500000000 };
+
+lors_status lors_plan_warn(lors_plan *plan, const char *format, ...)
+{
+    char text[2 * LORS_ESCAPED_MAX];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    char *copy = lors_arena_copy(plan->arena, text, strlen(text));
+    if (!copy || !lors_list_push(&plan->warnings, copy)) {
+        return lors_fail_memory(sizeof text);
+    }
+    return LORS_OK;
+}
+
+static lors_status open_model(lors_plan *plan, const char *path, bool follow, lors_place place,
+                              lors_checkpoint **out)
+{
+    lors_status status = lors_checkpoint_open(path, follow, out);
+    if (status == LORS_ERR_IO) {
+        char where[512];
+        return lors_fail_within(status, lors_recipe_locate(plan->recipe, place, where));
+    }
+    LORS_TRY(status);
+    for (size_t i = 0; i < (*out)->warnings.count; i++) {
+        LORS_TRY(lors_plan_warn(plan, "%s", (const char *)(*out)->warnings.items[i]));
+    }
+    return LORS_OK;
+}
+
+static lors_status open_models(lors_plan *plan, bool follow)
+{
+    const lors_recipe *recipe = plan->recipe;
+    if (recipe->base_path) {
+        LORS_TRY(open_model(plan, recipe->base_path, follow, recipe->base_place, &plan->base));
+    }
+    plan->models = lors_new((size_t)recipe->n_models + 1, sizeof(lors_checkpoint *));
+    if (!plan->models) {
+        return lors_fail_memory(sizeof(lors_checkpoint *));
+    }
+    for (; plan->n_models < recipe->n_models; plan->n_models++) {
+        const lors_recipe_model *model = &recipe->models[plan->n_models];
+        LORS_TRY(open_model(plan, model->path, follow, model->place,
+                            &plan->models[plan->n_models]));
+    }
+    plan->source = plan->base ? plan->base : plan->models[0];
+    return LORS_OK;
+}
+
+/* Two configurations that name different architectures are different models, whatever the shapes. */
+static lors_status check_config(lors_plan *plan, const lors_model_config *base, int32_t k)
+{
+    lors_model_config config = {0};
+    const lors_checkpoint *model = plan->models[k];
+    LORS_TRY(lors_model_config_read(model->path, &config));
+    lors_status status = LORS_OK;
+    if (base->architecture && config.architecture &&
+        strcmp(base->architecture, config.architecture) != 0) {
+        char a[LORS_ESCAPED_MAX], b[LORS_ESCAPED_MAX];
+        status = lors_fail(LORS_ERR_MISMATCH,
+                           "%s/config.json: the architecture is '%s', but that of %s is '%s': only "
+                           "models of one architecture can be merged",
+                           model->path, lors_escape_text(config.architecture, a),
+                           plan->source->path, lors_escape_text(base->architecture, b));
+    }
+    lors_model_config_clear(&config);
+    return status;
+}
+
+/* The name that config.json gives to a storage type. */
+static const char *config_dtype(lors_dtype dtype)
+{
+    return dtype == LORS_F16 ? "float16" : dtype == LORS_BF16 ? "bfloat16" : "float32";
+}
+
+/* The type of the output's floating-point tensors, taken from the largest one. */
+static lors_dtype main_dtype(const lors_plan *plan)
+{
+    const lors_job *best = NULL;
+    for (int64_t j = 0; j < plan->n_jobs; j++) {
+        const lors_job *job = &plan->jobs[j];
+        if (lors_dtype_merges(job->out_dtype) && (!best || job->out_bytes > best->out_bytes)) {
+            best = job;
+        }
+    }
+    return best ? best->out_dtype : LORS_F32;
+}
+
+static lors_status plan_config(lors_plan *plan)
+{
+    if (!plan->source->is_folder) {
+        return LORS_OK;
+    }
+    lors_model_config base = {0};
+    lors_status status = lors_model_config_read(plan->source->path, &base);
+    for (int32_t k = 0; k < plan->n_models && status == LORS_OK; k++) {
+        if (plan->models[k]->is_folder && plan->models[k] != plan->source) {
+            status = check_config(plan, &base, k);
+        }
+    }
+    const char *dtype = config_dtype(main_dtype(plan));
+    if (status == LORS_OK && base.dtype && strcmp(base.dtype, dtype) != 0) {
+        status = lors_model_config_with_dtype(plan->source->path, dtype, &plan->config_text,
+                                              &plan->config_bytes);
+    }
+    lors_model_config_clear(&base);
+    return status;
+}
+
+static lors_status list_side_files(lors_plan *plan, bool follow)
+{
+    if (!plan->source->is_folder) {
+        return lors_plan_warn(plan, "%s is a single file: the output has no configuration or "
+                                    "tokenizer beside its weights",
+                              plan->source->path);
+    }
+    lors_list skipped = {0};
+    lors_status status = lors_side_files_list(plan->source->path, follow, &plan->side_files,
+                                              &plan->n_side_files, &skipped);
+    for (size_t i = 0; i < skipped.count; i++) {
+        char escaped[LORS_ESCAPED_MAX];
+        if (status == LORS_OK) {
+            status = lors_plan_warn(plan, "%s: '%s' is not copied", plan->source->path,
+                                    lors_escape_text(skipped.items[i], escaped));
+        }
+        lors_free(skipped.items[i]);
+    }
+    lors_free(skipped.items);
+    return status;
+}
+
+static lors_status make_plan(lors_plan *plan, const lors_plan_options *options)
+{
+    lors_dtype dtype = LORS_F32;
+    if (options->out_dtype && (!lors_dtype_parse_word(options->out_dtype, &dtype) ||
+                               !lors_dtype_merges(dtype))) {
+        char escaped[LORS_ESCAPED_MAX];
+        return lors_fail(LORS_ERR_USAGE, "unknown dtype '%s' (known: f32, f16, bf16)",
+                         lors_escape_text(options->out_dtype, escaped));
+    }
+    LORS_TRY(lors_backend_find(options->device, &plan->ops, &plan->device_index));
+    plan->device = plan->ops->name;
+    plan->max_memory = options->max_memory_bytes ? options->max_memory_bytes : DEFAULT_MAX_MEMORY;
+    plan->seed = options->seed ? *options->seed : plan->recipe->has_seed ? plan->recipe->seed : 0;
+    LORS_TRY(open_models(plan, options->follow_symlinks));
+    LORS_TRY(lors_plan_match(plan));
+    LORS_TRY(lors_plan_resolve(plan, options->out_dtype != NULL, dtype));
+    LORS_TRY(plan_config(plan));
+    LORS_TRY(list_side_files(plan, options->follow_symlinks));
+    int32_t n_threads = options->n_threads > 0 ? options->n_threads : lors_processor_count();
+    return lors_plan_lay_out(plan, options->max_shard_bytes, n_threads);
+}
+
+lors_status lors_plan_create(const lors_recipe *recipe, const lors_plan_options *options,
+                             lors_plan **out)
+{
+    lors_plan_options given = LORS_PLAN_OPTIONS_INIT;
+    if (options) {
+        size_t size = options->struct_size < sizeof given ? options->struct_size : sizeof given;
+        memcpy(&given, options, size);
+    }
+    *out = NULL;
+    if (!recipe || recipe->n_models == 0) {
+        return lors_fail(LORS_ERR_RECIPE, "the recipe has no models");
+    }
+    lors_plan *plan = lors_new(1, sizeof *plan);
+    if (!plan) {
+        return lors_fail_memory(sizeof *plan);
+    }
+    plan->recipe = recipe;
+    plan->arena = lors_arena_create();
+    lors_status status = plan->arena ? make_plan(plan, &given) : lors_fail_memory(4096);
+    if (status != LORS_OK) {
+        lors_plan_free(plan);
+        return status;
+    }
+    *out = plan;
+    return LORS_OK;
+}
+
+void lors_plan_free(lors_plan *plan)
+{
+    if (!plan) {
+        return;
+    }
+    for (int32_t i = 0; i < plan->n_shards && plan->shards; i++) {
+        lors_text_clear(&plan->shards[i].header);
+    }
+    for (int32_t k = 0; plan->models && k < plan->recipe->n_models; k++) {
+        lors_checkpoint_close(plan->models[k]);
+    }
+    lors_checkpoint_close(plan->base);
+    lors_side_files_free(plan->side_files, plan->n_side_files);
+    lors_free(plan->models);
+    lors_free(plan->jobs);
+    lors_free(plan->units);
+    lors_free(plan->shards);
+    lors_free(plan->ties);
+    lors_free(plan->config_text);
+    lors_free(plan->warnings.items);
+    lors_arena_free(plan->arena);
+    lors_free(plan);
+}
+
+void lors_plan_summarize(const lors_plan *plan, lors_plan_summary *out)
+{
+    *out = (lors_plan_summary){.method = plan->recipe->method->name,
+                               .device = plan->device,
+                               .n_models = plan->n_models,
+                               .n_tensors = plan->n_jobs,
+                               .n_elements = plan->n_elements,
+                               .read_bytes = plan->read_bytes,
+                               .write_bytes = plan->write_bytes,
+                               .peak_bytes = plan->memory.peak,
+                               .max_memory_bytes = plan->max_memory,
+                               .n_workers = plan->memory.n_workers,
+                               .n_shards = plan->n_shards,
+                               .n_side_files = plan->n_side_files};
+    for (int64_t j = 0; j < plan->n_jobs; j++) {
+        lors_treatment treatment = plan->jobs[j].treatment;
+        out->n_method += treatment == LORS_TREAT_METHOD;
+        out->n_weighted += treatment == LORS_TREAT_WEIGHTED;
+        out->n_copied += treatment == LORS_TREAT_COPY;
+    }
+}
+
+int64_t lors_plan_job_count(const lors_plan *plan)
+{
+    return plan->n_jobs;
+}
+
+static int64_t job_rank(const lors_job *job)
+{
+    int32_t param = job->def && job->by_matrix ? lors_method_param(&job->def->info, "rank") : -1;
+    if (param < 0 || job->cells[param * job->n_models].energy > 0) {
+        return -1;
+    }
+    return (int64_t)job->cells[param * job->n_models].number;
+}
+
+void lors_plan_job(const lors_plan *plan, int64_t index, lors_job_info *out)
+{
+    const lors_job *job = &plan->jobs[index];
+    uint64_t bytes = job->reads_source ? job->source->n_bytes : 0;
+    for (int32_t k = 0; k < job->n_models; k++) {
+        bytes += job->inputs[k]->n_bytes;
+    }
+    *out = (lors_job_info){.name = job->name,
+                           .role = job->role,
+                           .treatment = job->treatment,
+                           .reason = job->reason,
+                           .dtype = lors_dtype_name(job->out_dtype),
+                           .shape = job->source->shape,
+                           .n_dims = job->source->n_dims,
+                           .n_elements = job->source->n_elements,
+                           .read_bytes = bytes * (uint64_t)job->n_phases,
+                           .write_bytes = job->out_bytes,
+                           .rank = job_rank(job),
+                           .tiled = job->n_ranges > 1};
+}
+
+int32_t lors_plan_warning_count(const lors_plan *plan)
+{
+    return (int32_t)plan->warnings.count;
+}
+
+const char *lors_plan_warning(const lors_plan *plan, int32_t index)
+{
+    return plan->warnings.items[index];
+}

@@ -1,0 +1,370 @@
+/* report.c - lors.json: what was merged from what, how, how well, how fast, and hashes of it all. */
+#include <jansson.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <lors/device.h>
+#include <lors/lors.h>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/memory.h"
+#include "base/text.h"
+#include "base/threads.h"
+#include "run/run_internal.h"
+
+struct lors_report {
+    json_t *root;
+    lors_report_summary summary;
+};
+
+/* Text that may not be UTF-8 (a path): then with its bytes escaped. */
+static json_t *text_json(const char *text)
+{
+    char escaped[LORS_ESCAPED_MAX];
+    json_t *out = json_string(text);
+    return out ? out : json_string(lors_escape_text(text, escaped));
+}
+
+static json_t *hash_json(lors_xxh hash)
+{
+    char text[LORS_XXH_TEXT];
+    lors_xxh_text(hash, text);
+    return json_string(text);
+}
+
+/* JSON has no infinity or NaN: they become null. */
+static json_t *real_json(double value)
+{
+    return isfinite(value) ? json_real(value) : json_null();
+}
+
+static json_t *count_json(uint64_t value)
+{
+    return json_integer((json_int_t)value);
+}
+
+/* --- inputs ----------------------------------------------------------------------------------- */
+
+/* XXH3-128 over the hashes of all tensors read from operand `which` (0: source), in output order:
+ * the same for any sharding of the model. */
+static json_t *content_json(const lors_run_state *run, int32_t which)
+{
+    const lors_plan *plan = run->plan;
+    lors_text all = {0};
+    for (int64_t j = 0; j < plan->n_jobs; j++) {
+        const lors_job *job = &plan->jobs[j];
+        bool was_read = which == 0 ? job->reads_source : job->n_models > 0;
+        if (!was_read || !run->jobs[j].digests) {
+            continue;
+        }
+        uint64_t n_bytes = which == 0 ? job->source->n_bytes : job->inputs[which - 1]->n_bytes;
+        lors_xxh hash = lors_run_fold_digests(run->jobs[j].digests[which], n_bytes);
+        lors_text_append(&all, hash.bytes, sizeof hash.bytes);
+    }
+    json_t *out = all.failed ? NULL : hash_json(lors_xxh_of(all.bytes, all.length));
+    lors_text_clear(&all);
+    return out;
+}
+
+static json_t *input_json(const lors_run_state *run, const lors_checkpoint *model, const char *role,
+                          int32_t which)
+{
+    json_t *out = json_object(), *files = json_array();
+    for (int32_t i = 0; i < model->n_files; i++) {
+        json_t *file = json_object();
+        json_object_set_new(file, "name", text_json(model->files[i].name));
+        json_object_set_new(file, "bytes", count_json(model->files[i].n_bytes));
+        json_array_append_new(files, file);
+    }
+    json_object_set_new(out, "role", json_string(role));
+    json_object_set_new(out, "path", text_json(model->path));
+    json_object_set_new(out, "files", files);
+    json_object_set_new(out, "xxh3_of_tensors_read", content_json(run, which));
+    return out;
+}
+
+static json_t *inputs_json(const lors_run_state *run)
+{
+    const lors_plan *plan = run->plan;
+    json_t *out = json_array();
+    if (plan->base) {
+        json_array_append_new(out, input_json(run, plan->base, "base", 0));
+    }
+    for (int32_t k = 0; k < plan->n_models; k++) {
+        json_array_append_new(out, input_json(run, plan->models[k], "model", k + 1));
+    }
+    return out;
+}
+
+/* --- tensors ---------------------------------------------------------------------------------- */
+
+static void add_certificate(json_t *out, const lors_certificate *c)
+{
+    json_object_set_new(out, "rank", json_integer(c->rank));
+    json_object_set_new(out, "energy", real_json(c->energy));
+    json_object_set_new(out, "gap", real_json(c->gap));
+    json_object_set_new(out, "norm", real_json(c->norm));
+    json_object_set_new(out, "sigma_first", real_json(c->sigma_first));
+    json_object_set_new(out, "sigma_last", real_json(c->sigma_last));
+    json_object_set_new(out, "sigma_next", real_json(c->sigma_next));
+    json_object_set_new(out, "excess", real_json(c->excess));
+    json_object_set_new(out, "eigen_residual", real_json(c->residual));
+    json_object_set_new(out, "orthogonality", real_json(c->orthogonality));
+    json_object_set_new(out, "path", json_string(c->path ? c->path : ""));
+}
+
+static json_t *model_json(const lors_model_result *result, const lors_job *job, int32_t k)
+{
+    json_t *out = json_object();
+    int32_t weight = lors_method_param(&job->def->info, "weight");
+    if (weight >= 0) {
+        json_object_set_new(out, "weight", real_json(job->cells[weight * job->n_models + k].number));
+    }
+    if (result->zero) {
+        json_object_set_new(out, "unchanged", json_true());
+        return out;
+    }
+    if (result->has_rank) {
+        add_certificate(out, &result->certificate);
+    }
+    if (result->has_kept) {
+        json_object_set_new(out, "kept", count_json(result->n_kept));
+    }
+    return out;
+}
+
+static const char *treatment_text(const lors_job *job)
+{
+    return job->treatment == LORS_TREAT_METHOD     ? "method"
+           : job->treatment == LORS_TREAT_WEIGHTED ? "weighted"
+           : job->def                              ? "converted"
+                                                   : "copied";
+}
+
+static void add_numbers(json_t *out, const lors_job *job, const lors_run_job *state)
+{
+    if (!job->def) {
+        return;
+    }
+    if (job->def->adds_to_base && job->n_models > 0) {
+        json_object_set_new(out, "update_norm", real_json(state->update));
+        json_object_set_new(out, "rounding_loss",
+                            real_json(state->update > 0 ? state->loss / state->update : 0));
+    }
+    json_object_set_new(out, "nonfinite_inputs", count_json(state->n_input_nonfinite));
+    json_object_set_new(out, "overflows", count_json(state->n_overflow));
+    json_object_set_new(out, "nan_or_infinite", count_json(state->n_nan));
+}
+
+static json_t *tensor_json(const lors_run_state *run, int64_t index)
+{
+    const lors_job *job = &run->plan->jobs[index];
+    const lors_run_job *state = &run->jobs[index];
+    json_t *out = json_object(), *shape = json_array(), *models = json_array();
+    for (int32_t d = 0; d < job->source->n_dims; d++) {
+        json_array_append_new(shape, json_integer(job->source->shape[d]));
+    }
+    for (int32_t k = 0; k < job->n_models && state->results; k++) {
+        json_array_append_new(models, model_json(&state->results[k], job, k));
+    }
+    json_object_set_new(out, "name", text_json(job->name));
+    json_object_set_new(out, "role", json_string(job->role));
+    json_object_set_new(out, "treatment", json_string(treatment_text(job)));
+    if (job->reason[0]) {
+        json_object_set_new(out, "reason", json_string(job->reason));
+    }
+    json_object_set_new(out, "dtype", json_string(lors_dtype_name(job->out_dtype)));
+    json_object_set_new(out, "shape", shape);
+    json_object_set_new(out, "device", json_string(run->plan->device));
+    json_object_set_new(out, "seconds", real_json(state->seconds));
+    json_object_set_new(out, "xxh3", hash_json(state->hash));
+    add_numbers(out, job, state);
+    json_object_set_new(out, "models", models);
+    return out;
+}
+
+/* --- totals ----------------------------------------------------------------------------------- */
+
+static void count_model(lors_report_summary *s, const lors_model_result *result)
+{
+    s->n_zero_task_vectors += result->zero;
+    if (result->has_rank && !result->zero && result->certificate.energy < s->least_energy) {
+        s->least_energy = result->certificate.energy;
+    }
+}
+
+static void count_results(const lors_run_state *run, lors_report_summary *s)
+{
+    double update = 0, loss = 0;
+    s->least_energy = 1;
+    for (int64_t j = 0; j < run->plan->n_jobs; j++) {
+        const lors_job *job = &run->plan->jobs[j];
+        const lors_run_job *state = &run->jobs[j];
+        s->n_method += job->treatment == LORS_TREAT_METHOD;
+        s->n_weighted += job->treatment == LORS_TREAT_WEIGHTED;
+        s->n_copied += job->treatment == LORS_TREAT_COPY;
+        s->n_input_nonfinite += state->n_input_nonfinite;
+        s->n_overflow += state->n_overflow;
+        s->n_nan += state->n_nan;
+        if (job->def && job->def->adds_to_base && job->n_models > 0) {
+            update += state->update * state->update;
+            loss += state->loss * state->loss;
+        }
+        for (int32_t k = 0; k < job->n_models && state->results; k++) {
+            count_model(s, &state->results[k]);
+        }
+    }
+    s->n_tensors = run->plan->n_jobs;
+    s->rounding_loss = update > 0 ? sqrt(loss / update) : 0;
+}
+
+static json_t *stage_json(double seconds, uint64_t n_bytes)
+{
+    json_t *out = json_object();
+    json_object_set_new(out, "thread_seconds", real_json(seconds));
+    if (n_bytes > 0) {
+        json_object_set_new(out, "bytes", count_json(n_bytes));
+    }
+    return out;
+}
+
+static json_t *totals_json(const lors_report_summary *s)
+{
+    json_t *out = json_object(), *stages = json_object();
+    json_object_set_new(out, "tensors", json_integer(s->n_tensors));
+    json_object_set_new(out, "by_method", json_integer(s->n_method));
+    json_object_set_new(out, "weighted", json_integer(s->n_weighted));
+    json_object_set_new(out, "copied", json_integer(s->n_copied));
+    json_object_set_new(out, "unchanged_task_vectors", json_integer(s->n_zero_task_vectors));
+    json_object_set_new(out, "least_energy", real_json(s->least_energy));
+    json_object_set_new(out, "rounding_loss", real_json(s->rounding_loss));
+    json_object_set_new(out, "nonfinite_inputs", count_json(s->n_input_nonfinite));
+    json_object_set_new(out, "overflows", count_json(s->n_overflow));
+    json_object_set_new(out, "nan_or_infinite", count_json(s->n_nan));
+    json_object_set_new(out, "seconds", real_json(s->seconds));
+    json_object_set_new(out, "peak_bytes", count_json(s->peak_bytes));
+    json_object_set_new(stages, "read", stage_json(s->read_seconds, s->read_bytes));
+    json_object_set_new(stages, "compute", stage_json(s->compute_seconds, 0));
+    json_object_set_new(stages, "write", stage_json(s->write_seconds, s->written_bytes));
+    json_object_set_new(out, "stages", stages);
+    return out;
+}
+
+static void add_header(json_t *root, const lors_run_state *run)
+{
+    const lors_plan *plan = run->plan;
+    const lors_device_info *device = lors_device_at(0);
+    json_object_set_new(root, "lors", json_string(LORS_VERSION));
+    json_object_set_new(root, "method", json_string(plan->recipe->method->name));
+    json_object_set_new(root, "device", json_string(plan->device));
+    json_object_set_new(root, "device_detail", text_json(device->detail));
+    json_object_set_new(root, "workers", json_integer(plan->memory.n_workers));
+    json_object_set_new(root, "seed", count_json(plan->seed));
+    json_t *warnings = json_array();
+    for (size_t i = 0; i < plan->warnings.count; i++) {
+        json_array_append_new(warnings, text_json(plan->warnings.items[i]));
+    }
+    json_object_set_new(root, "warnings", warnings);
+}
+
+lors_status lors_report_create(const lors_run_state *run, double seconds, lors_report **out)
+{
+    lors_report *report = lors_new(1, sizeof *report);
+    if (!report) {
+        return lors_fail_memory(sizeof *report);
+    }
+    lors_report_summary *s = &report->summary;
+    lors_transfer_counters totals = lors_transfer_count(run->transfer);
+    *s = (lors_report_summary){.seconds = seconds,
+                               .read_seconds = totals.read_seconds,
+                               .write_seconds = totals.write_seconds,
+                               .compute_seconds = run->compute_seconds,
+                               .read_bytes = totals.read_bytes,
+                               .written_bytes = totals.written_bytes,
+                               .peak_bytes = lors_peak_memory()};
+    count_results(run, s);
+    json_t *tensors = json_array();
+    for (int64_t j = 0; j < run->plan->n_jobs; j++) {
+        json_array_append_new(tensors, tensor_json(run, j));
+    }
+    report->root = json_object();
+    add_header(report->root, run);
+    json_object_set_new(report->root, "inputs", inputs_json(run));
+    json_object_set_new(report->root, "totals", totals_json(s));
+    json_object_set_new(report->root, "tensors", tensors);
+    *out = report;
+    return LORS_OK;
+}
+
+/* --- files ------------------------------------------------------------------------------------ */
+
+static lors_status add_file(json_t *files, const char *folder, const char *name)
+{
+    char hash[LORS_SHA256_TEXT];
+    uint64_t n_bytes = 0;
+    LORS_TRY(lors_hash_file(folder, name, hash, &n_bytes));
+    json_t *file = json_object();
+    json_object_set_new(file, "name", text_json(name));
+    json_object_set_new(file, "bytes", count_json(n_bytes));
+    json_object_set_new(file, "sha256", json_string(hash));
+    json_array_append_new(files, file);
+    return LORS_OK;
+}
+
+static lors_status add_files(json_t *files, const lors_run_state *run)
+{
+    const lors_plan *plan = run->plan;
+    const char *folder = lors_staging_path(run->staging);
+    for (int32_t i = 0; i < plan->n_shards; i++) {
+        LORS_TRY(add_file(files, folder, plan->shards[i].name));
+    }
+    if (plan->n_shards > 1) {
+        LORS_TRY(add_file(files, folder, "model.safetensors.index.json"));
+    }
+    for (int32_t i = 0; i < plan->n_side_files; i++) {
+        LORS_TRY(add_file(files, folder, plan->side_files[i].name));
+    }
+    if (plan->recipe->text) {
+        LORS_TRY(add_file(files, folder, "lors_recipe.yaml"));
+    }
+    return add_file(files, folder, "README.md");
+}
+
+lors_status lors_report_write(lors_report *report, lors_run_state *run)
+{
+    json_t *files = json_array();
+    lors_status status = add_files(files, run);
+    json_object_set_new(report->root, "files", files);
+    char *text = NULL;
+    if (status == LORS_OK) {
+        status = lors_report_json(report, &text);
+    }
+    if (status == LORS_OK) {
+        status = lors_staging_write(run->staging, "lors.json", text, strlen(text));
+    }
+    lors_text_free(text);
+    return status;
+}
+
+void lors_report_summarize(const lors_report *report, lors_report_summary *out)
+{
+    *out = report->summary;
+}
+
+lors_status lors_report_json(const lors_report *report, char **out)
+{
+    char *text = json_dumps(report->root, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
+    *out = text ? lors_copy_text(text) : NULL;
+    free(text);
+    return *out ? LORS_OK : lors_fail_memory(4096);
+}
+
+void lors_report_free(lors_report *report)
+{
+    if (report) {
+        json_decref(report->root);
+        lors_free(report);
+    }
+}

@@ -1,0 +1,286 @@
+/* run.c - carry a plan out: stage, check, merge, write, hash, commit. */
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include <lors/lors.h>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/memory.h"
+#include "base/text.h"
+#include "base/threads.h"
+#include "run/run_internal.h"
+
+enum { TRANSFER_THREADS = 4, TICK_NANOSECONDS = 100000000 };
+
+void lors_run_fail(lors_run_state *run, lors_status status)
+{
+    pthread_mutex_lock(&run->lock);
+    if (run->status == LORS_OK) {
+        run->status = status;
+        run->sentence = lors_copy_text(lors_last_error());
+    }
+    pthread_cond_broadcast(&run->changed);
+    pthread_mutex_unlock(&run->lock);
+}
+
+bool lors_run_stopped(lors_run_state *run)
+{
+    pthread_mutex_lock(&run->lock);
+    bool stopped = run->status != LORS_OK;
+    pthread_mutex_unlock(&run->lock);
+    return stopped;
+}
+
+/* --- before: is OUT a safe place? ------------------------------------------------------------- */
+
+/* The real path of OUT: its parent's, and its own last part. NULL if the parent does not exist. */
+static char *real_out(const char *out_path)
+{
+    char *whole = realpath(out_path, NULL);
+    if (whole) {
+        return whole;
+    }
+    char *parent = lors_path_parent(out_path), *real = parent ? realpath(parent, NULL) : NULL;
+    char *joined = real ? lors_path_join(real, lors_path_base(out_path)) : NULL;
+    char *copy = joined ? strdup(joined) : NULL;
+    lors_free(parent);
+    lors_free(joined);
+    free(real);
+    return copy;
+}
+
+static bool is_within(const char *inner, const char *outer)
+{
+    size_t length = strlen(outer);
+    return strncmp(inner, outer, length) == 0 && (inner[length] == '/' || inner[length] == '\0');
+}
+
+static lors_status check_input_place(const char *out, const char *model_path)
+{
+    char *model = realpath(model_path, NULL);
+    lors_status status = LORS_OK;
+    if (model && (is_within(out, model) || is_within(model, out))) {
+        status = lors_fail(LORS_ERR_RECIPE,
+                           "%s: the output must not be an input, in one, or around one (%s): choose "
+                           "another -o",
+                           out, model_path);
+    }
+    free(model);
+    return status;
+}
+
+static lors_status check_out_place(const lors_plan *plan, const char *out_path)
+{
+    char *out = real_out(out_path);
+    lors_status status = LORS_OK;
+    if (!out) {
+        return LORS_OK; /* the staging folder's error says that the parent is missing */
+    }
+    if (strcmp(out, "/") == 0) {
+        status = lors_fail(LORS_ERR_RECIPE, "/: the output must be a folder of its own");
+    }
+    for (int32_t k = 0; k < plan->n_models && status == LORS_OK; k++) {
+        status = check_input_place(out, plan->models[k]->path);
+    }
+    if (plan->base && status == LORS_OK) {
+        status = check_input_place(out, plan->base->path);
+    }
+    free(out);
+    return status;
+}
+
+/* --- during ----------------------------------------------------------------------------------- */
+
+static lors_status create_shards(lors_run_state *run)
+{
+    const lors_plan *plan = run->plan;
+    for (int32_t i = 0; i < plan->n_shards; i++) {
+        lors_shard *shard = &plan->shards[i];
+        LORS_TRY(lors_staging_create_file(run->staging, shard->name, shard->n_bytes,
+                                          &run->shard_fds[i]));
+        LORS_TRY(lors_file_write_at(run->shard_fds[i], shard->name, 0, shard->header.bytes,
+                                    shard->header.length));
+    }
+    return LORS_OK;
+}
+
+static lors_status close_shards(lors_run_state *run)
+{
+    lors_status status = LORS_OK;
+    for (int32_t i = 0; i < run->plan->n_shards && run->shard_fds; i++) {
+        if (run->shard_fds[i] < 0) {
+            continue;
+        }
+        int fd = run->shard_fds[i];
+        run->shard_fds[i] = -1;
+        if (status == LORS_OK) {
+            status = lors_staging_close_file(run->staging, run->plan->shards[i].name, fd);
+        } else {
+            lors_file_table()->close(fd);
+        }
+    }
+    return status;
+}
+
+/* Wait for the workers, telling the caller how far they are, and cancel when told so. */
+static void watch(lors_run_state *run, double start)
+{
+    const lors_plan *plan = run->plan;
+    lors_progress progress = {.total_bytes = plan->read_bytes + plan->write_bytes,
+                              .total_tensors = plan->n_jobs};
+    double due = 0;
+    pthread_mutex_lock(&run->lock);
+    while (run->n_running > 0) {
+        struct timespec until;
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_nsec += TICK_NANOSECONDS;
+        until.tv_sec += until.tv_nsec / 1000000000;
+        until.tv_nsec %= 1000000000;
+        pthread_cond_timedwait(&run->changed, &run->lock, &until);
+        progress.done_bytes = run->done_bytes;
+        progress.done_tensors = run->n_done_jobs;
+        progress.seconds = lors_seconds() - start;
+        if (!run->options->progress || progress.seconds < due) {
+            continue;
+        }
+        due = progress.seconds + 1e-9 * TICK_NANOSECONDS;
+        pthread_mutex_unlock(&run->lock);
+        if (run->options->progress(&progress, run->options->user)) {
+            lors_run_fail(run, lors_fail(LORS_ERR_CANCELLED, "interrupted: nothing was written"));
+        }
+        pthread_mutex_lock(&run->lock);
+    }
+    pthread_mutex_unlock(&run->lock);
+}
+
+static lors_status run_workers(lors_run_state *run, double start)
+{
+    int32_t n = run->plan->memory.n_workers, started = 0;
+    pthread_t *threads = lors_new((size_t)n, sizeof *threads);
+    if (!threads) {
+        return lors_fail_memory((size_t)n * sizeof *threads);
+    }
+    run->n_running = n;
+    for (; started < n; started++) {
+        if (pthread_create(&threads[started], NULL, lors_run_worker, run) != 0) {
+            break;
+        }
+    }
+    if (started < n) {
+        pthread_mutex_lock(&run->lock);
+        run->n_running -= n - started;
+        pthread_mutex_unlock(&run->lock);
+        lors_run_fail(run, lors_fail(LORS_ERR_LIMIT, "cannot start thread %d of %d: give fewer "
+                                                     "--threads",
+                                     started + 1, n));
+    }
+    watch(run, start);
+    for (int32_t i = 0; i < started; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    lors_free(threads);
+    return run->status == LORS_OK
+               ? LORS_OK
+               : lors_fail(run->status, "%s", run->sentence ? run->sentence : "out of memory");
+}
+
+static lors_status check_unchanged(const lors_plan *plan)
+{
+    for (int32_t k = 0; k < plan->n_models; k++) {
+        LORS_TRY(lors_ckpt_check_unchanged(plan->models[k]));
+    }
+    return plan->base ? lors_ckpt_check_unchanged(plan->base) : LORS_OK;
+}
+
+static lors_status merge(lors_run_state *run, double start, lors_report **report)
+{
+    LORS_TRY(lors_run_check_ties(run->plan));
+    LORS_TRY(create_shards(run));
+    LORS_TRY(run_workers(run, start));
+    LORS_TRY(close_shards(run));
+    LORS_TRY(check_unchanged(run->plan));
+    LORS_TRY(lors_run_write_side_files(run));
+    if (run->options->verify) {
+        LORS_TRY(lors_run_check_weights(run));
+    }
+    LORS_TRY(lors_report_create(run, lors_seconds() - start, report));
+    LORS_TRY(lors_report_write(*report, run));
+    return lors_staging_commit(run->staging);
+}
+
+/* --- the whole -------------------------------------------------------------------------------- */
+
+static lors_status open_run(lors_run_state *run, const char *out_path)
+{
+    lors_plan *plan = run->plan;
+    LORS_TRY(check_out_place(plan, out_path));
+    run->jobs = lors_new((size_t)plan->n_jobs + 1, sizeof *run->jobs);
+    run->shard_fds = lors_new((size_t)plan->n_shards, sizeof *run->shard_fds);
+    if (!run->jobs || !run->shard_fds) {
+        return lors_fail_memory((size_t)plan->n_jobs * sizeof *run->jobs);
+    }
+    for (int32_t i = 0; i < plan->n_shards; i++) {
+        run->shard_fds[i] = -1;
+    }
+    LORS_TRY(plan->ops->open(plan->device_index, &run->backend));
+    LORS_TRY(lors_transfer_create(TRANSFER_THREADS, &run->transfer));
+    return lors_staging_open(out_path, run->options->force, &run->staging);
+}
+
+static void close_run(lors_run_state *run)
+{
+    for (int32_t i = 0; run->shard_fds && i < run->plan->n_shards; i++) {
+        if (run->shard_fds[i] >= 0) {
+            lors_file_table()->close(run->shard_fds[i]);
+        }
+    }
+    lors_transfer_free(run->transfer);
+    lors_staging_close(run->staging);
+    for (int64_t j = 0; run->jobs && j < run->plan->n_jobs; j++) {
+        lors_run_job_clear(run, j);
+    }
+    if (run->backend) {
+        run->plan->ops->close(run->backend);
+    }
+    lors_free(run->jobs);
+    lors_free(run->shard_fds);
+    lors_free(run->sentence);
+    pthread_cond_destroy(&run->changed);
+    pthread_mutex_destroy(&run->lock);
+}
+
+lors_status lors_run(lors_plan *plan, const char *out_path, const lors_run_options *options,
+                     lors_report **report)
+{
+    lors_run_options given = LORS_RUN_OPTIONS_INIT;
+    if (options) {
+        size_t size = options->struct_size < sizeof given ? options->struct_size : sizeof given;
+        memcpy(&given, options, size);
+    }
+    double start = lors_seconds();
+    lors_run_state run = {.plan = plan, .options = &given};
+    lors_report *made = NULL;
+    pthread_mutex_init(&run.lock, NULL);
+    pthread_cond_init(&run.changed, NULL);
+    lors_status status = open_run(&run, out_path);
+    if (status == LORS_OK) {
+        status = merge(&run, start, &made);
+    }
+    close_run(&run);
+    if (status == LORS_OK && report) {
+        *report = made;
+    } else {
+        lors_report_free(made);
+    }
+    return status;
+}
+
+const char *lors_version(void)
+{
+    return LORS_VERSION;
+}

@@ -1,0 +1,181 @@
+/* run_job.c - the life of a job: started by its first unit, settled between phases, ended by its
+ * last unit. */
+#include <math.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/memory.h"
+#include "base/text.h"
+#include "run/run_internal.h"
+
+static uint64_t block_count(uint64_t n)
+{
+    return (n + LORS_BLOCK - 1) / LORS_BLOCK;
+}
+
+static lors_status allocate_digests(const lors_job *job, lors_run_job *state)
+{
+    int32_t n = job->n_models;
+    state->digests = lors_new((size_t)n + 2, sizeof *state->digests);
+    if (!state->digests) {
+        return lors_fail_memory((size_t)n * sizeof *state->digests);
+    }
+    for (int32_t i = 0; i < n + 2; i++) {
+        uint64_t bytes = i == 0       ? job->source->n_bytes
+                         : i == n + 1 ? job->out_bytes
+                                      : job->inputs[i - 1]->n_bytes;
+        size_t chunks = (size_t)lors_run_chunks(bytes) + 1;
+        state->digests[i] = lors_new(chunks, sizeof **state->digests);
+        if (!state->digests[i]) {
+            return lors_fail_memory(chunks * sizeof **state->digests);
+        }
+    }
+    return LORS_OK;
+}
+
+static lors_status allocate_job(lors_run_state *run, const lors_job *job, lors_run_job *state)
+{
+    size_t n = (size_t)job->n_models + 1, n_blocks = (size_t)block_count(job->source->n_elements);
+    state->results = lors_new(n, sizeof *state->results);
+    state->changed = lors_new(n, sizeof *state->changed);
+    state->blocks = lors_new(n_blocks + 1, sizeof *state->blocks);
+    if (!state->results || !state->changed || !state->blocks) {
+        return lors_fail_memory(n_blocks * sizeof *state->blocks);
+    }
+    LORS_TRY(allocate_digests(job, state));
+    uint64_t bytes = lors_plan_state_bytes(run->plan, job);
+    if (bytes > 0) {
+        LORS_TRY(run->plan->ops->allocate(run->backend, bytes, &state->state));
+    }
+    return LORS_OK;
+}
+
+lors_call lors_run_job_call(lors_run_state *run, int64_t index)
+{
+    lors_call call = lors_plan_call(run->plan, &run->plan->jobs[index]);
+    lors_run_job *state = &run->jobs[index];
+    call.backend = run->backend;
+    call.state = (lors_view){state->state, 0};
+    call.constants = state->constants;
+    call.results = state->results;
+    return call;
+}
+
+lors_status lors_run_job_start(lors_run_state *run, int64_t index)
+{
+    const lors_job *job = &run->plan->jobs[index];
+    lors_run_job *state = &run->jobs[index];
+    lors_status status = LORS_OK;
+    pthread_mutex_lock(&run->lock);
+    if (!state->started) {
+        state->started = true;
+        state->n_left = job->n_ranges;
+        status = allocate_job(run, job, state);
+        if (status == LORS_OK && job->def && job->def->begin) {
+            lors_call call = lors_run_job_call(run, index);
+            status = job->def->begin(&call);
+        }
+    }
+    pthread_mutex_unlock(&run->lock);
+    return status;
+}
+
+lors_status lors_run_job_await(lors_run_state *run, int64_t index, int32_t phase)
+{
+    pthread_mutex_lock(&run->lock);
+    while (run->jobs[index].phase < phase && run->status == LORS_OK) {
+        pthread_cond_wait(&run->changed, &run->lock);
+    }
+    bool stopped = run->status != LORS_OK;
+    pthread_mutex_unlock(&run->lock);
+    return stopped ? lors_fail(LORS_ERR_CANCELLED, "stopped") : LORS_OK;
+}
+
+lors_xxh lors_run_fold_digests(const lors_xxh *digests, uint64_t n_bytes)
+{
+    uint64_t chunks = lors_run_chunks(n_bytes);
+    if (chunks == 0) {
+        return lors_xxh_of("", 0);
+    }
+    return chunks == 1 ? digests[0] : lors_xxh_of(digests, (size_t)chunks * sizeof *digests);
+}
+
+/* Pairwise sums over the blocks: a fixed tree, whatever the units were. */
+static lors_store_block tree_sum(const lors_store_block *blocks, uint64_t n)
+{
+    lors_store_block sum = {0};
+    if (n <= 4) {
+        for (uint64_t i = 0; i < n; i++) {
+            sum.update += blocks[i].update;
+            sum.loss += blocks[i].loss;
+        }
+        return sum;
+    }
+    lors_store_block a = tree_sum(blocks, n / 2), b = tree_sum(blocks + n / 2, n - n / 2);
+    sum.update = a.update + b.update;
+    sum.loss = a.loss + b.loss;
+    return sum;
+}
+
+/* Keep of a finished job what the report says, and let the rest go. Called under the lock. */
+static void end_job(lors_run_state *run, int64_t index)
+{
+    const lors_job *job = &run->plan->jobs[index];
+    lors_run_job *state = &run->jobs[index];
+    uint64_t n_blocks = job->def ? block_count(job->source->n_elements) : 0;
+    for (uint64_t i = 0; i < n_blocks; i++) {
+        state->n_overflow += state->blocks[i].n_overflow;
+        state->n_nan += (uint64_t)state->blocks[i].n_nan + state->blocks[i].n_infinite;
+    }
+    lors_store_block sum = tree_sum(state->blocks, n_blocks);
+    state->update = sqrt(sum.update);
+    state->loss = sqrt(sum.loss);
+    for (int32_t k = 0; k < job->n_models; k++) {
+        state->results[k].zero = job->reads_source && !state->changed[k];
+    }
+    run->plan->ops->release(run->backend, state->state);
+    state->state = NULL;
+    lors_free(state->blocks);
+    state->blocks = NULL;
+    state->hash = lors_run_fold_digests(state->digests[job->n_models + 1], job->out_bytes);
+    run->n_done_jobs++;
+}
+
+lors_status lors_run_job_unit_done(lors_run_state *run, const lors_unit *unit, double seconds)
+{
+    const lors_job *job = &run->plan->jobs[unit->job];
+    lors_run_job *state = &run->jobs[unit->job];
+    lors_status status = LORS_OK;
+    pthread_mutex_lock(&run->lock);
+    state->seconds += seconds;
+    run->compute_seconds += seconds;
+    if (--state->n_left == 0) {
+        if (unit->phase < job->n_phases - 1) {
+            lors_call call = lors_run_job_call(run, unit->job);
+            status = job->def->settle(&call, unit->phase);
+        }
+        state->phase++;
+        state->n_left = job->n_ranges;
+        if (state->phase == job->n_phases) {
+            end_job(run, unit->job);
+        }
+        pthread_cond_broadcast(&run->changed);
+    }
+    pthread_mutex_unlock(&run->lock);
+    return status;
+}
+
+void lors_run_job_clear(lors_run_state *run, int64_t index)
+{
+    lors_run_job *state = &run->jobs[index];
+    if (state->state) {
+        run->plan->ops->release(run->backend, state->state);
+    }
+    for (int32_t i = 0; state->digests && i < run->plan->jobs[index].n_models + 2; i++) {
+        lors_free(state->digests[i]);
+    }
+    lors_free(state->digests);
+    lors_free(state->blocks);
+    lors_free(state->results);
+    lors_free(state->changed);
+}

@@ -1,0 +1,163 @@
+/* verify.c - is a merged folder still what lors.json says it is? */
+#include <dirent.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <lors/run.h>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/hash.h"
+#include "base/memory.h"
+#include "base/text.h"
+#include "run/run_internal.h"
+
+enum { PIECE = 4 << 20, MAX_REPORT_BYTES = 512 << 20 };
+
+static lors_status hash_open_file(int fd, const char *path, uint64_t n_bytes,
+                                  char out[LORS_SHA256_TEXT])
+{
+    lors_sha256 *state = NULL;
+    unsigned char *piece = lors_alloc(PIECE);
+    lors_status status = piece ? lors_sha256_create(&state) : lors_fail_memory(PIECE);
+    for (uint64_t at = 0; at < n_bytes && status == LORS_OK; at += PIECE) {
+        size_t n = (size_t)(n_bytes - at < PIECE ? n_bytes - at : PIECE);
+        status = lors_file_read_at(fd, path, at, piece, n);
+        if (status == LORS_OK) {
+            status = lors_sha256_update(state, piece, n);
+        }
+    }
+    if (status == LORS_OK) {
+        status = lors_sha256_finish(state, out);
+    }
+    lors_sha256_free(state);
+    lors_free(piece);
+    return status;
+}
+
+lors_status lors_hash_file(const char *folder, const char *name, char out[LORS_SHA256_TEXT],
+                           uint64_t *n_bytes)
+{
+    char *path = lors_path_join(folder, name);
+    if (!path) {
+        return lors_fail_memory(strlen(folder) + strlen(name));
+    }
+    int fd = -1;
+    struct stat info;
+    lors_status status = lors_file_open_read(path, &fd, &info);
+    if (status == LORS_OK) {
+        *n_bytes = (uint64_t)info.st_size;
+        status = hash_open_file(fd, path, *n_bytes, out);
+        lors_file_table()->close(fd);
+    }
+    lors_free(path);
+    return status;
+}
+
+/* One entry of `files`: a bare name, its size, its hash. */
+static lors_status verify_file(const char *folder, json_t *entry, uint64_t *n_bytes)
+{
+    const char *name = NULL, *sha256 = NULL;
+    json_int_t size = -1;
+    char hash[LORS_SHA256_TEXT], escaped[LORS_ESCAPED_MAX];
+    if (json_unpack(entry, "{s:s, s:I, s:s}", "name", &name, "bytes", &size, "sha256", &sha256) ||
+        !*name || strchr(name, '/') || strcmp(name, "..") == 0) {
+        return lors_fail(LORS_ERR_INPUT, "%s/lors.json: `files` is damaged", folder);
+    }
+    lors_escape_text(name, escaped);
+    lors_status status = lors_hash_file(folder, name, hash, n_bytes);
+    if (status != LORS_OK) {
+        return lors_fail_within(LORS_ERR_INPUT, "a file of the merge cannot be read");
+    }
+    if (*n_bytes != (uint64_t)size || strcmp(hash, sha256) != 0) {
+        return lors_fail(LORS_ERR_INPUT,
+                         "%s/%s: differs from what was written (%llu bytes, sha256 %s; meant were "
+                         "%lld bytes, sha256 %s): copy it again or merge again",
+                         folder, escaped, (unsigned long long)*n_bytes, hash, (long long)size,
+                         sha256);
+    }
+    return LORS_OK;
+}
+
+static bool is_listed(json_t *files, const char *name)
+{
+    size_t index;
+    json_t *entry;
+    json_array_foreach(files, index, entry) {
+        const char *listed = json_string_value(json_object_get(entry, "name"));
+        if (listed && strcmp(listed, name) == 0) {
+            return true;
+        }
+    }
+    return strcmp(name, "lors.json") == 0 || strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
+}
+
+/* A file beside the others can change how a folder loads: an unknown one is an error. */
+static lors_status verify_no_others(const char *folder, json_t *files)
+{
+    DIR *listing = opendir(folder);
+    lors_status status = LORS_OK;
+    for (struct dirent *entry; listing && status == LORS_OK && (entry = readdir(listing));) {
+        if (!is_listed(files, entry->d_name)) {
+            char escaped[LORS_ESCAPED_MAX];
+            status = lors_fail(LORS_ERR_INPUT,
+                               "%s/%s: not written by the merge: remove it, since it may change how "
+                               "the model loads",
+                               folder, lors_escape_text(entry->d_name, escaped));
+        }
+    }
+    if (listing) {
+        closedir(listing);
+    }
+    return status;
+}
+
+static lors_status verify_report(const char *folder, json_t *root, int64_t *n_files,
+                                 uint64_t *n_bytes)
+{
+    json_t *files = json_object_get(root, "files"), *entry;
+    size_t index;
+    if (!json_is_array(files) || json_array_size(files) == 0) {
+        return lors_fail(LORS_ERR_INPUT, "%s/lors.json: no list of files: not made by lors merge",
+                         folder);
+    }
+    json_array_foreach(files, index, entry) {
+        uint64_t one = 0;
+        LORS_TRY(verify_file(folder, entry, &one));
+        *n_bytes += one;
+        ++*n_files;
+    }
+    return verify_no_others(folder, files);
+}
+
+lors_status lors_verify(const char *path, int64_t *n_files, uint64_t *n_bytes)
+{
+    int64_t files = 0;
+    uint64_t bytes = 0;
+    char *report_path = lors_path_join(path, "lors.json"), *text = NULL;
+    size_t length = 0;
+    if (!report_path) {
+        return lors_fail_memory(strlen(path));
+    }
+    lors_status status = lors_file_read_all(report_path, MAX_REPORT_BYTES, &text, &length);
+    if (status != LORS_OK) {
+        status = lors_fail_within(status, "only folders that `lors merge` wrote can be verified");
+    } else {
+        json_error_t error;
+        json_t *root = json_loadb(text, length, JSON_REJECT_DUPLICATES, &error);
+        status = root ? verify_report(path, root, &files, &bytes)
+                      : lors_fail(LORS_ERR_INPUT, "%s:%d:%d: %s", report_path, error.line,
+                                  error.column, error.text);
+        json_decref(root);
+    }
+    lors_free(text);
+    lors_free(report_path);
+    if (n_files) {
+        *n_files = files;
+    }
+    if (n_bytes) {
+        *n_bytes = bytes;
+    }
+    return status;
+}
