@@ -40,7 +40,6 @@ struct lors_checkpoint {
     int64_t n_tensors;
     struct lors_map *by_name; /* name -> index */
     lors_list warnings;       /* char * */
-    lors_arena *arena;
 };
 
 /* Index of a tensor by name, -1 if absent. */

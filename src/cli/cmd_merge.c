@@ -1,0 +1,159 @@
+/* cmd_merge.c - `lors merge`: carry out a recipe. */
+#include <inttypes.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <lors/method.h>
+#include <lors/run.h>
+
+#include "cli/commands.h"
+#include "cli/messages.h"
+#include "cli/planning.h"
+#include "cli/progress.h"
+#include "cli/signals.h"
+
+typedef struct merge_settings {
+    cli_plan_settings plan; /* first: the shared options fill it */
+    const char *out_path, *nonfinite;
+    bool force, dry_run, verify;
+} merge_settings;
+
+static const cli_option options[] = {
+    {"output", 'o', CLI_TEXT, offsetof(merge_settings, out_path), "OUT", NULL, 0, 0,
+     "the folder to write; it appears only when it is complete"},
+    {"force", 'f', CLI_FLAG, offsetof(merge_settings, force), NULL, NULL, 0, 0,
+     "replace OUT if it exists, once the new one is complete"},
+    {"dry-run", 'n', CLI_FLAG, offsetof(merge_settings, dry_run), NULL, NULL, 0, 0,
+     "only show the plan, like 'lors plan'"},
+    {"verify", 0, CLI_FLAG, offsetof(merge_settings, verify), NULL, NULL, 0, 0,
+     "read everything back and check it before OUT appears"},
+    {"nonfinite", 0, CLI_CHOICE, offsetof(merge_settings, nonfinite), "WHAT",
+     "refuse|propagate|zero", 0, 0,
+     "about NaN and infinity in the models: refuse to merge,\n"
+     "propagate them, or write zero in their place (default: refuse)"},
+    {"json", 0, CLI_FLAG, offsetof(merge_settings, plan.json), NULL, NULL, 0, 0,
+     "print the report (the text of OUT/lors.json) instead of a\n"
+     "summary; with --dry-run, the plan"},
+    {"quiet", 'q', CLI_FLAG, offsetof(merge_settings, plan.quiet), NULL, NULL, 0, 0,
+     "print only errors (and what --json asks for)"},
+};
+
+static lors_nonfinite nonfinite_from(const char *word)
+{
+    if (word && strcmp(word, "propagate") == 0)
+        return LORS_NONFINITE_PROPAGATE;
+    if (word && strcmp(word, "zero") == 0)
+        return LORS_NONFINITE_ZERO;
+    return LORS_NONFINITE_REFUSE;
+}
+
+/* Lines that matter only to low-rank methods, or only when something happened. */
+static void show_findings(const lors_report_summary *sum, const lors_method_info *method)
+{
+    if (method && method->uses_matrices)
+        cli_out("  least energy kept        %.1f %%\n", 100.0 * sum->least_energy);
+    cli_out("  update lost to rounding  %.2f %%\n", 100.0 * sum->rounding_loss);
+    cli_out("  zero task vectors        %" PRId64 "\n", sum->n_zero_task_vectors);
+    if (sum->n_input_nonfinite > 0)
+        cli_out("  not finite in models     %" PRIu64 "\n", sum->n_input_nonfinite);
+    if (sum->n_overflow > 0)
+        cli_out("  overflow in the output   %" PRIu64 "\n", sum->n_overflow);
+    if (sum->n_nan > 0)
+        cli_out("  NaN in the output        %" PRIu64 "\n", sum->n_nan);
+}
+
+static void show_summary(const lors_plan *plan, const lors_report *report, const char *out_path)
+{
+    char read[32], written[32], rate[32], peak[32], shown[CLI_ESCAPED_MAX];
+    lors_plan_summary planned;
+    lors_report_summary sum;
+    double moved;
+    lors_plan_summarize(plan, &planned);
+    lors_report_summarize(report, &sum);
+    moved = (double)sum.read_bytes + (double)sum.written_bytes;
+    cli_out("merged %" PRId32 " model%s by %s into %s\n", planned.n_models,
+            planned.n_models == 1 ? "" : "s", planned.method, cli_escape(out_path, shown));
+    cli_out("  tensors                  %" PRId64 ": %" PRId64 " merged, %" PRId64
+            " weighted, %" PRId64 " copied\n",
+            sum.n_tensors, sum.n_method, sum.n_weighted, sum.n_copied);
+    cli_out("  time                     %.2f s, %s (%s read, %s written)\n", sum.seconds,
+            cli_format_rate(sum.seconds > 0.0 ? moved / sum.seconds : 0.0, rate),
+            cli_format_bytes(sum.read_bytes, read), cli_format_bytes(sum.written_bytes, written));
+    cli_out("  peak memory              %s\n", cli_format_bytes(sum.peak_bytes, peak));
+    show_findings(&sum, lors_method_find(planned.method));
+}
+
+static int show_json(const lors_report *report)
+{
+    char *text = NULL;
+    lors_status status = lors_report_json(report, &text);
+    if (status != LORS_OK)
+        return cli_fail(status);
+    cli_out("%s", text);
+    if (!text[0] || text[strlen(text) - 1] != '\n')
+        cli_out("\n");
+    lors_text_free(text);
+    return 0;
+}
+
+static int carry_out(const merge_settings *settings, lors_plan *plan)
+{
+    lors_run_options run_options = LORS_RUN_OPTIONS_INIT;
+    cli_progress progress = {.quiet = settings->plan.quiet};
+    lors_report *report = NULL;
+    lors_status status;
+    int exit_code = 0;
+    run_options.force = settings->force;
+    run_options.verify = settings->verify;
+    run_options.nonfinite = nonfinite_from(settings->nonfinite);
+    run_options.progress = cli_progress_show;
+    run_options.user = &progress;
+    cli_signals_defer();
+    status = lors_run(plan, settings->out_path, &run_options, &report);
+    cli_progress_end();
+    if (status != LORS_OK)
+        exit_code = cli_fail(status);
+    else if (settings->plan.json)
+        exit_code = show_json(report);
+    else if (!settings->plan.quiet)
+        show_summary(plan, report, settings->out_path);
+    lors_report_free(report);
+    return exit_code;
+}
+
+static int run(int argc, char **argv)
+{
+    merge_settings settings = {0};
+    cli_arguments arguments;
+    cli_planned planned;
+    int exit_code = cli_parse(&cli_merge, argc, argv, &settings, &arguments);
+    if (exit_code >= 0)
+        return exit_code;
+    if (!settings.out_path && !settings.dry_run)
+        return cli_fail_usage("merge", "merge: name the folder to write: lors merge RECIPE -o OUT");
+    exit_code = cli_plan_make(arguments.items[0], &settings.plan, &planned);
+    if (exit_code == 0 && settings.dry_run)
+        exit_code = cli_plan_show(planned.plan, &settings.plan);
+    else if (exit_code == 0)
+        exit_code = carry_out(&settings, planned.plan);
+    cli_plan_release(&planned);
+    return exit_code;
+}
+
+const cli_command cli_merge = {
+    .name = "merge",
+    .arguments = "RECIPE -o OUT [OPTIONS]",
+    .summary = "merge fine-tuned models of one base model into one model",
+    .example = "lors merge recipe.yaml -o merged\n"
+               "lors merge recipe.yaml -o merged --dtype f16 --max-memory 1G --verify",
+    .about = "Merge the models of a recipe (YAML) into the folder OUT, which then loads\n"
+             "like the base model's. On an error or an interrupt nothing is left behind.",
+    .options = options,
+    .n_options = sizeof options / sizeof options[0],
+    .shared = cli_plan_options,
+    .n_shared = CLI_N_PLAN_OPTIONS,
+    .min_arguments = 1,
+    .max_arguments = 1,
+    .missing = "name the recipe: lors merge RECIPE -o OUT",
+    .run = run,
+};

@@ -1,0 +1,58 @@
+/* names_whisper.c - every tensor of Whisper: Hugging Face's name, OpenAI's name, role, stack. */
+#include "recipe/names_tables.h"
+
+#define ENC LORS_STACK_ENCODER
+#define DEC LORS_STACK_DECODER
+
+/* Biases have their projection's row: the role says what a tensor belongs to, not its shape. */
+const lors_whisper_name lors_whisper_names[] = {
+    {"model.encoder.conv1.@", NULL, LORS_ROLE_CONV, ENC},
+    {"model.encoder.conv2.@", NULL, LORS_ROLE_CONV, ENC},
+    {"model.encoder.embed_positions.weight", "encoder.positional_embedding", LORS_ROLE_SINUSOID,
+     ENC},
+    {"model.encoder.layers.#.self_attn.q_proj.@", "encoder.blocks.#.attn.query.@",
+     LORS_ROLE_ATTENTION_Q, ENC},
+    {"model.encoder.layers.#.self_attn.k_proj.@", "encoder.blocks.#.attn.key.@",
+     LORS_ROLE_ATTENTION_K, ENC},
+    {"model.encoder.layers.#.self_attn.v_proj.@", "encoder.blocks.#.attn.value.@",
+     LORS_ROLE_ATTENTION_V, ENC},
+    {"model.encoder.layers.#.self_attn.out_proj.@", "encoder.blocks.#.attn.out.@",
+     LORS_ROLE_ATTENTION_OUT, ENC},
+    {"model.encoder.layers.#.self_attn_layer_norm.@", "encoder.blocks.#.attn_ln.@", LORS_ROLE_NORM,
+     ENC},
+    {"model.encoder.layers.#.fc1.@", "encoder.blocks.#.mlp.0.@", LORS_ROLE_MLP, ENC},
+    {"model.encoder.layers.#.fc2.@", "encoder.blocks.#.mlp.2.@", LORS_ROLE_MLP, ENC},
+    {"model.encoder.layers.#.final_layer_norm.@", "encoder.blocks.#.mlp_ln.@", LORS_ROLE_NORM, ENC},
+    {"model.encoder.layer_norm.@", "encoder.ln_post.@", LORS_ROLE_NORM, ENC},
+
+    {"model.decoder.embed_tokens.weight", "decoder.token_embedding.weight", LORS_ROLE_EMBEDDING,
+     DEC},
+    {"model.decoder.embed_positions.weight", "decoder.positional_embedding", LORS_ROLE_POSITION,
+     DEC},
+    {"model.decoder.layers.#.self_attn.q_proj.@", "decoder.blocks.#.attn.query.@",
+     LORS_ROLE_ATTENTION_Q, DEC},
+    {"model.decoder.layers.#.self_attn.k_proj.@", "decoder.blocks.#.attn.key.@",
+     LORS_ROLE_ATTENTION_K, DEC},
+    {"model.decoder.layers.#.self_attn.v_proj.@", "decoder.blocks.#.attn.value.@",
+     LORS_ROLE_ATTENTION_V, DEC},
+    {"model.decoder.layers.#.self_attn.out_proj.@", "decoder.blocks.#.attn.out.@",
+     LORS_ROLE_ATTENTION_OUT, DEC},
+    {"model.decoder.layers.#.self_attn_layer_norm.@", "decoder.blocks.#.attn_ln.@", LORS_ROLE_NORM,
+     DEC},
+    {"model.decoder.layers.#.encoder_attn.q_proj.@", "decoder.blocks.#.cross_attn.query.@",
+     LORS_ROLE_CROSS_Q, DEC},
+    {"model.decoder.layers.#.encoder_attn.k_proj.@", "decoder.blocks.#.cross_attn.key.@",
+     LORS_ROLE_CROSS_K, DEC},
+    {"model.decoder.layers.#.encoder_attn.v_proj.@", "decoder.blocks.#.cross_attn.value.@",
+     LORS_ROLE_CROSS_V, DEC},
+    {"model.decoder.layers.#.encoder_attn.out_proj.@", "decoder.blocks.#.cross_attn.out.@",
+     LORS_ROLE_CROSS_OUT, DEC},
+    {"model.decoder.layers.#.encoder_attn_layer_norm.@", "decoder.blocks.#.cross_attn_ln.@",
+     LORS_ROLE_NORM, DEC},
+    {"model.decoder.layers.#.fc1.@", "decoder.blocks.#.mlp.0.@", LORS_ROLE_MLP, DEC},
+    {"model.decoder.layers.#.fc2.@", "decoder.blocks.#.mlp.2.@", LORS_ROLE_MLP, DEC},
+    {"model.decoder.layers.#.final_layer_norm.@", "decoder.blocks.#.mlp_ln.@", LORS_ROLE_NORM, DEC},
+    {"model.decoder.layer_norm.@", "decoder.ln.@", LORS_ROLE_NORM, DEC},
+    {"proj_out.weight", NULL, LORS_ROLE_EMBEDDING, DEC},
+    {NULL, NULL, LORS_ROLE_OTHER, LORS_STACK_NONE},
+};

@@ -1,0 +1,246 @@
+/* recipe_parameters.c - the keys under `parameters:` and the scalar keys at the top, each by name:
+ * known, known but elsewhere, known to mergekit only, or unknown with the nearest name. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/text.h"
+#include "recipe/recipe_parts.h"
+
+enum { MAX_NAMES = 64 };
+
+/* Parameters of every method; all are global. */
+static const char *const COMMON[] = {"scope", "outside", "merge_encoder_positions"};
+static const char *const TOP_KEYS[] = {"merge_method", "base_model", "models", "dtype", "out_dtype",
+                                       "seed", "name", "tokenizer_source"};
+enum { N_COMMON = sizeof COMMON / sizeof COMMON[0], N_TOP = sizeof TOP_KEYS / sizeof TOP_KEYS[0] };
+
+static bool is_one_of(const char *word, const char *const *names, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(word, names[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int32_t find_param(const lors_method_info *method, const char *name)
+{
+    for (int32_t i = 0; i < method->n_params; i++) {
+        if (strcmp(method->params[i].name, name) == 0) {
+            return i;
+        }
+    }
+    return -1;
+}
+
+static bool is_any_param(const char *key)
+{
+    for (int32_t m = 0; m < lors_method_count(); m++) {
+        if (find_param(lors_method_at(m), key) >= 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool lors_recipe_is_parameter(const char *key)
+{
+    return is_any_param(key) || is_one_of(key, COMMON + 1, N_COMMON - 1);
+}
+
+/* ---- the top ---- */
+
+bool lors_recipe_is_plain_key(const char *key)
+{
+    return strcmp(key, "dtype") == 0 || strcmp(key, "out_dtype") == 0 || strcmp(key, "seed") == 0;
+}
+
+lors_status lors_recipe_put_plain(lors_recipe *recipe, const char *key, const lors_yaml *value)
+{
+    lors_value_context at = {recipe->label, key};
+    if (strcmp(key, "seed") == 0) {
+        LORS_TRY(lors_read_seed(&at, value, &recipe->seed));
+        recipe->has_seed = true;
+    } else if (strcmp(key, "dtype") == 0) {
+        LORS_TRY(lors_read_dtype(&at, value, &recipe->dtype));
+        recipe->has_dtype = true;
+    } else {
+        LORS_TRY(lors_read_dtype(&at, value, &recipe->out_dtype));
+        recipe->has_out_dtype = true;
+    }
+    return LORS_OK;
+}
+
+/* "a, b, c" of a NULL-terminated list. */
+static const char *join_names(const char *const *names, char out[512])
+{
+    size_t length = 0;
+    out[0] = '\0';
+    for (size_t i = 0; names[i] && length < 500; i++) {
+        int n = snprintf(out + length, 512 - length, "%s%s", i ? ", " : "", names[i]);
+        length += n > 0 ? (size_t)n : 0;
+    }
+    return out;
+}
+
+lors_status lors_recipe_put_method(lors_recipe *recipe, const char *name, lors_place place)
+{
+    const lors_method_info *method = lors_method_find(name);
+    if (!method) {
+        const char *names[MAX_NAMES + 1] = {NULL};
+        char shown[LORS_ESCAPED_MAX], near[128], all[512];
+        for (int32_t i = 0; i < lors_method_count() && i < MAX_NAMES; i++) {
+            names[i] = lors_method_at(i)->name;
+        }
+        return lors_recipe_fail(recipe->label, place, "merge_method",
+                                "unknown method '%s'%s (allowed: %s)",
+                                lors_escape_text(name, shown),
+                                lors_recipe_suggest(name, names, near), join_names(names, all));
+    }
+    recipe->method = method;
+    recipe->method_place = place;
+    return LORS_OK;
+}
+
+/* ---- scope ---- */
+
+static void free_scope(lors_selector **scope, int32_t n_scope)
+{
+    for (int32_t i = 0; i < n_scope; i++) {
+        lors_selector_free(scope[i]);
+    }
+    lors_free(scope);
+}
+
+static lors_status read_scope(const lors_value_context *at, const lors_yaml *value,
+                              lors_selector **scope, int32_t *n_scope)
+{
+    if (value->kind != LORS_YAML_LIST) {
+        LORS_TRY(lors_read_selector(at, value, false, &scope[0]));
+        *n_scope = 1;
+        return LORS_OK;
+    }
+    for (const lors_yaml_item *item = value->first; item; item = item->next) {
+        LORS_TRY(lors_read_selector(at, item->value, false, &scope[*n_scope]));
+        ++*n_scope;
+    }
+    return LORS_OK;
+}
+
+lors_status lors_recipe_put_scope(lors_recipe *recipe, const char *key, const lors_yaml *value)
+{
+    lors_value_context at = {recipe->label, key};
+    size_t n = value->kind == LORS_YAML_LIST ? (size_t)value->n_items : 1;
+    if (n == 0) {
+        return lors_recipe_fail(recipe->label, value->place, key,
+                                "the list is empty: nothing would be in scope (\"*\" means every "
+                                "tensor)");
+    }
+    int32_t n_scope = 0;
+    lors_selector **scope = lors_new(n, sizeof *scope);
+    if (!scope) {
+        return lors_fail_memory(n * sizeof *scope);
+    }
+    lors_status status = read_scope(&at, value, scope, &n_scope);
+    if (status != LORS_OK) {
+        free_scope(scope, n_scope);
+        return status;
+    }
+    free_scope(recipe->scope, recipe->n_scope);
+    recipe->scope = scope;
+    recipe->n_scope = n_scope;
+    return LORS_OK;
+}
+
+/* ---- under parameters ---- */
+
+static lors_status fail_unknown(const lors_recipe *recipe, const char *prefix, const char *key,
+                                lors_place place)
+{
+    const lors_method_info *method = recipe->method;
+    const char *names[MAX_NAMES + 1] = {NULL};
+    char shown[LORS_ESCAPED_MAX], near[128], all[512];
+    lors_escape_text(key, shown);
+    if (is_one_of(key, TOP_KEYS, N_TOP) || strcmp(key, "parameters") == 0) {
+        return lors_recipe_fail(recipe->label, place, prefix,
+                                "'%s' belongs at the top level of the recipe", shown);
+    }
+    if (strcmp(key, "int8_mask") == 0) {
+        return lors_recipe_fail(recipe->label, place, prefix,
+                                "'int8_mask' is not supported: remove it (it only saves memory in "
+                                "mergekit and does not change the result)");
+    }
+    size_t n = 0;
+    for (int32_t i = 0; i < method->n_params && n < MAX_NAMES - N_COMMON; i++) {
+        names[n++] = method->params[i].name;
+    }
+    for (size_t i = 0; i < N_COMMON; i++) {
+        names[n++] = COMMON[i];
+    }
+    join_names(names, all);
+    return lors_recipe_fail(recipe->label, place, prefix, "%s '%s'%s (%s takes: %s)",
+                            is_any_param(key) ? "this method has no parameter"
+                                              : "unknown parameter",
+                            shown, lors_recipe_suggest(key, names, near), method->name, all);
+}
+
+/* Takes over what `setting` holds, also on failure. */
+static lors_status store_setting(lors_settings *settings, lors_setting *setting)
+{
+    for (int32_t i = 0; i < settings->count; i++) {
+        if (settings->items[i].param == setting->param) {
+            lors_setting_clear(&settings->items[i]);
+            settings->items[i] = *setting;
+            return LORS_OK;
+        }
+    }
+    size_t n_bytes = ((size_t)settings->count + 1) * sizeof *settings->items;
+    lors_setting *items = lors_resize(settings->items, n_bytes);
+    if (!items) {
+        lors_setting_clear(setting);
+        return lors_fail_memory(n_bytes);
+    }
+    settings->items = items;
+    settings->items[settings->count++] = *setting;
+    return LORS_OK;
+}
+
+static lors_status put_common(lors_recipe *recipe, const char *key, const char *full_key,
+                              const lors_yaml *value)
+{
+    lors_value_context at = {recipe->label, full_key};
+    if (strcmp(key, "scope") == 0) {
+        return lors_recipe_put_scope(recipe, full_key, value);
+    }
+    if (strcmp(key, "outside") == 0) {
+        return lors_read_outside(&at, value, &recipe->outside);
+    }
+    return lors_read_bool(&at, value, &recipe->merge_sinusoid);
+}
+
+lors_status lors_recipe_put_parameter(lors_recipe *recipe, int32_t model, const char *prefix,
+                                      const char *key, lors_place key_place, const lors_yaml *value)
+{
+    int32_t index = find_param(recipe->method, key);
+    bool common = is_one_of(key, COMMON, N_COMMON);
+    if (index < 0 && !common) {
+        return fail_unknown(recipe, prefix, key, key_place);
+    }
+    if (model >= 0 && (common || !recipe->method->params[index].per_model)) {
+        return lors_recipe_fail(recipe->label, key_place, prefix,
+                                "'%s' is one value for the whole merge: it belongs under the "
+                                "top-level 'parameters:'", key);
+    }
+    char full_key[LORS_KEY_MAX];
+    snprintf(full_key, sizeof full_key, "%s.%s", prefix, key);
+    if (common) {
+        return put_common(recipe, key, full_key, value);
+    }
+    lors_value_context at = {recipe->label, full_key};
+    lors_setting setting;
+    LORS_TRY(lors_read_setting(&at, &recipe->method->params[index], value, &setting));
+    setting.param = index;
+    return store_setting(model < 0 ? &recipe->settings : &recipe->models[model].settings, &setting);
+}

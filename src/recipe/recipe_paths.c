@@ -1,0 +1,141 @@
+/* recipe_paths.c - the models of a recipe: references to folders, resolved, none of them twice. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/text.h"
+#include "recipe/recipe_parts.h"
+
+/* Remove "." components, doubled and final slashes. ".." stays: behind a link it is not the parent
+ * that the text suggests. */
+static void clean_path(char *path)
+{
+    char *to = path;
+    const char *from = path;
+    if (*from == '/') {
+        *to++ = *from++;
+    }
+    while (*from) {
+        size_t n_bytes = strcspn(from, "/");
+        if (n_bytes > 0 && !(n_bytes == 1 && *from == '.')) {
+            if (to > path && to[-1] != '/') {
+                *to++ = '/';
+            }
+            memmove(to, from, n_bytes);
+            to += n_bytes;
+        }
+        from += n_bytes;
+        from += *from == '/';
+    }
+    if (to == path) {
+        *to++ = '.';
+    }
+    *to = '\0';
+}
+
+static bool begins_with(const char *text, const char *front)
+{
+    return strncmp(text, front, strlen(front)) == 0;
+}
+
+/* mergekit reads "name@revision" and "model+adapter" as references. A path that is plainly a path
+ * may hold both characters. */
+static lors_status refuse_reference(const char *label, lors_place place, const char *key,
+                                    const char *written)
+{
+    char shown[LORS_ESCAPED_MAX];
+    bool is_path = begins_with(written, "/") || begins_with(written, "./")
+                   || begins_with(written, "../") || begins_with(written, "~/");
+    size_t mark = strcspn(written, "@+");
+    if (is_path || !written[mark]) {
+        return LORS_OK;
+    }
+    lors_escape_text(written, shown);
+    if (written[mark] == '@') {
+        return lors_recipe_fail(label, place, key, "'%s': revisions ('@') are not supported: "
+                                "download that revision and give its folder (a folder with '@' in "
+                                "its name: write ./ in front)", shown);
+    }
+    return lors_recipe_fail(label, place, key, "'%s': adapters ('+') are not supported: merge the "
+                            "adapter into its model first and give that folder (a folder with '+' "
+                            "in its name: write ./ in front)", shown);
+}
+
+lors_status lors_recipe_resolve(const char *label, lors_place place, const char *key,
+                                const char *folder, const char *written, char **out)
+{
+    LORS_TRY(refuse_reference(label, place, key, written));
+    const char *front = folder ? folder : ".";
+    const char *rest = written;
+    if (begins_with(written, "~/")) {
+        front = getenv("HOME");
+        rest = written + 2 + strspn(written + 2, "/");
+        if (!front || !*front) {
+            return lors_recipe_fail(label, place, key, "'~/' needs the variable HOME, which is not "
+                                    "set: write the whole path");
+        }
+    }
+    bool whole = *written == '/' || !*rest;
+    *out = whole ? lors_copy_text(*rest ? rest : front) : lors_path_join(front, rest);
+    if (!*out) {
+        return lors_fail_memory(strlen(front) + strlen(rest) + 2);
+    }
+    clean_path(*out);
+    return LORS_OK;
+}
+
+/* Both texts or none: `path` resolved and `copy` as written. */
+static lors_status resolve_both(const lors_recipe *recipe, lors_place place, const char *key,
+                                const char *written, char **path, char **copy)
+{
+    LORS_TRY(lors_recipe_resolve(recipe->label, place, key, recipe->folder, written, path));
+    *copy = lors_copy_text(written);
+    if (!*copy) {
+        lors_free(*path);
+        *path = NULL;
+        return lors_fail_memory(strlen(written) + 1);
+    }
+    return LORS_OK;
+}
+
+lors_status lors_recipe_set_base_at(lors_recipe *recipe, const char *written, lors_place place)
+{
+    char *path, *copy;
+    LORS_TRY(resolve_both(recipe, place, "base_model", written, &path, &copy));
+    lors_free(recipe->base_path);
+    lors_free(recipe->base_written);
+    recipe->base_path = path;
+    recipe->base_written = copy;
+    recipe->base_place = place;
+    return LORS_OK;
+}
+
+lors_status lors_recipe_add_model_at(lors_recipe *recipe, const char *key, const char *written,
+                                     lors_place place)
+{
+    char *path, *copy, shown[LORS_ESCAPED_MAX];
+    LORS_TRY(resolve_both(recipe, place, key, written, &path, &copy));
+    lors_status status = LORS_OK;
+    for (int32_t i = 0; i < recipe->n_models && status == LORS_OK; i++) {
+        if (strcmp(recipe->models[i].path, path) == 0) {
+            status = lors_recipe_fail(recipe->label, place, key,
+                                      "'%s' is listed twice: list it once, with the sum of its "
+                                      "weights", lors_escape_text(written, shown));
+        }
+    }
+    size_t n_bytes = ((size_t)recipe->n_models + 1) * sizeof *recipe->models;
+    lors_recipe_model *models = NULL;
+    if (status == LORS_OK) {
+        models = lors_resize(recipe->models, n_bytes);
+        status = models ? LORS_OK : lors_fail_memory(n_bytes);
+    }
+    if (status != LORS_OK) {
+        lors_free(path);
+        lors_free(copy);
+        return status;
+    }
+    recipe->models = models;
+    recipe->models[recipe->n_models++]
+        = (lors_recipe_model){.path = path, .written = copy, .place = place};
+    return LORS_OK;
+}

@@ -1,0 +1,395 @@
+/* recipe_yaml.c - builds the tree of recipe_yaml.h from libfyaml's events.
+ *
+ * Events and not libfyaml's documents: so that depth, size, aliases and duplicate keys are limited
+ * while the text is read, and nothing is expanded, resolved or printed on our behalf.
+ */
+#include "recipe/recipe_yaml.h"
+
+#include <libfyaml.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/text.h"
+#include "recipe/recipe_parts.h"
+
+enum { MAX_DEPTH = 64, MAX_ALIASES = 64, MAX_NODES = 20000 };
+
+/* A map or list that is being filled. */
+typedef struct frame {
+    lors_yaml *node;
+    const char *key; /* read, its value still to come */
+    lors_place key_place;
+} frame;
+
+typedef struct anchor {
+    const char *name;
+    lors_yaml *node;
+    struct anchor *next; /* the latest first: a name may be used again */
+} anchor;
+
+typedef struct builder {
+    const char *label;
+    bool with_places;
+    lors_arena *arena;
+    lors_yaml *root;
+    frame frames[MAX_DEPTH];
+    int depth;
+    anchor *anchors;
+    int32_t n_nodes, n_aliases, n_documents;
+} builder;
+
+static lors_place place_of(const builder *b, const struct fy_mark *mark)
+{
+    if (!mark || !b->with_places) {
+        return (lors_place){0, 0};
+    }
+    return (lors_place){mark->line + 1, mark->column + 1};
+}
+
+#define FAIL(b, where, ...) lors_recipe_fail((b)->label, (where), NULL, __VA_ARGS__)
+
+/* ---- text ---- */
+
+/* Bytes of the character at `p`: 0 if it is not valid UTF-8. */
+static size_t character_bytes(const char *p, size_t n_left)
+{
+    for (size_t n = 1; n <= 4 && n <= n_left; n++) {
+        if (lors_utf8_valid(p, n)) {
+            return n;
+        }
+    }
+    return 0;
+}
+
+static lors_status check_text(const builder *b, const char *text, size_t n_bytes)
+{
+    lors_place at = {1, 1};
+    if (n_bytes >= 2 && (memcmp(text, "\xff\xfe", 2) == 0 || memcmp(text, "\xfe\xff", 2) == 0)) {
+        return FAIL(b, at, "the text is UTF-16: save it as UTF-8");
+    }
+    for (size_t i = 0, n; i < n_bytes; i += n) {
+        unsigned char c = (unsigned char)text[i];
+        n = c < 0x80 ? 1 : character_bytes(text + i, n_bytes - i);
+        lors_place where = b->with_places ? at : (lors_place){0, 0};
+        if (n == 0) {
+            return FAIL(b, where, "the byte 0x%02x is not UTF-8: save the text as UTF-8", c);
+        }
+        if ((c < 0x20 && c != '\t' && c != '\n' && c != '\r') || c == 0x7f) {
+            return FAIL(b, where, "the control character 0x%02x is not allowed%s", c,
+                        c == 0 ? " (is the text UTF-16? save it as UTF-8)" : "");
+        }
+        at.column++;
+        if (c == '\n' || (c == '\r' && (i + 1 == n_bytes || text[i + 1] != '\n'))) {
+            at = (lors_place){at.line + 1, 1};
+        }
+    }
+    return LORS_OK;
+}
+
+/* ---- nodes ---- */
+
+static lors_status new_node(builder *b, lors_yaml_kind kind, const struct fy_mark *mark,
+                            lors_yaml **out)
+{
+    lors_place place = place_of(b, mark);
+    if (++b->n_nodes > MAX_NODES) {
+        return FAIL(b, place, "a recipe may have at most %d values, aliases written out",
+                    MAX_NODES);
+    }
+    *out = lors_arena_alloc(b->arena, sizeof **out);
+    if (!*out) {
+        return lors_fail_memory(sizeof **out);
+    }
+    (*out)->kind = kind;
+    (*out)->place = place;
+    (*out)->n_nodes = 1;
+    return LORS_OK;
+}
+
+static lors_status copy_token(builder *b, struct fy_token *token, const char **out)
+{
+    size_t n_bytes = 0;
+    const char *bytes = token ? fy_token_get_text(token, &n_bytes) : NULL;
+    *out = lors_arena_copy(b->arena, bytes ? bytes : "", bytes ? n_bytes : 0);
+    return *out ? LORS_OK : lors_fail_memory(n_bytes + 1);
+}
+
+static lors_status keep_anchor(builder *b, struct fy_token *token, lors_yaml *node)
+{
+    if (!token) {
+        return LORS_OK;
+    }
+    anchor *next = lors_arena_alloc(b->arena, sizeof *next);
+    if (!next) {
+        return lors_fail_memory(sizeof *next);
+    }
+    LORS_TRY(copy_token(b, token, &next->name));
+    next->node = node;
+    next->next = b->anchors;
+    b->anchors = next;
+    return LORS_OK;
+}
+
+/* The next value of the innermost map is a key. */
+static lors_status take_key(builder *b, frame *top, const lors_yaml *node)
+{
+    char shown[LORS_ESCAPED_MAX];
+    if (node->kind != LORS_YAML_SCALAR) {
+        return FAIL(b, node->place, "a key must be text, not a list or a map");
+    }
+    if (strcmp(node->text, "<<") == 0) {
+        return FAIL(b, node->place, "merge keys ('<<') are not supported: write the keys out");
+    }
+    for (const lors_yaml_item *item = top->node->first; item; item = item->next) {
+        if (strcmp(item->key, node->text) == 0) {
+            lors_escape_text(node->text, shown);
+            if (!b->with_places) {
+                return FAIL(b, node->place, "duplicate key '%s'", shown);
+            }
+            return FAIL(b, node->place, "duplicate key '%s' (first in line %d): remove one", shown,
+                        item->place.line);
+        }
+    }
+    top->key = node->text;
+    top->key_place = node->place;
+    if (top->node->n_items == 0 && top->key_place.line == top->node->place.line
+        && top->key_place.column < top->node->place.column) {
+        top->node->place = top->key_place; /* libfyaml puts [a: b] at its colon */
+    }
+    return LORS_OK;
+}
+
+/* Hang a complete node into the innermost open one. */
+static lors_status attach(builder *b, lors_yaml *node)
+{
+    if (b->depth == 0) {
+        b->root = node;
+        return LORS_OK;
+    }
+    frame *top = &b->frames[b->depth - 1];
+    if (top->node->kind == LORS_YAML_MAP && !top->key) {
+        return take_key(b, top, node);
+    }
+    lors_yaml_item *item = lors_arena_alloc(b->arena, sizeof *item);
+    if (!item) {
+        return lors_fail_memory(sizeof *item);
+    }
+    item->key = top->key;
+    item->place = top->key ? top->key_place : node->place;
+    item->value = node;
+    if (top->node->last) {
+        top->node->last->next = item;
+    } else {
+        top->node->first = item;
+    }
+    top->node->last = item;
+    top->node->n_items++;
+    top->node->n_nodes += node->n_nodes;
+    top->node->n_aliases += node->n_aliases;
+    top->key = NULL;
+    return LORS_OK;
+}
+
+/* ---- events ---- */
+
+static lors_status refuse_tag(const builder *b, struct fy_token *tag, const struct fy_mark *mark)
+{
+    if (!tag) {
+        return LORS_OK;
+    }
+    const struct fy_mark *at = fy_token_start_mark(tag);
+    return FAIL(b, place_of(b, at ? at : mark),
+                "tags ('!...') are not supported: remove it, or put text that begins with '!' in "
+                "quotes");
+}
+
+static lors_status on_scalar(builder *b, struct fy_event *event, const struct fy_mark *mark)
+{
+    lors_yaml *node;
+    struct fy_token *value = event->scalar.value;
+    LORS_TRY(refuse_tag(b, event->scalar.tag, mark));
+    LORS_TRY(new_node(b, LORS_YAML_SCALAR, mark, &node));
+    size_t n_bytes = 0;
+    const char *bytes = value ? fy_token_get_text(value, &n_bytes) : NULL;
+    if (bytes && memchr(bytes, '\0', n_bytes)) {
+        return FAIL(b, node->place, "text may not hold a NUL");
+    }
+    LORS_TRY(copy_token(b, value, &node->text));
+    node->plain = fy_token_scalar_style(value) == FYSS_PLAIN;
+    LORS_TRY(keep_anchor(b, event->scalar.anchor, node));
+    return attach(b, node);
+}
+
+static lors_status on_open(builder *b, lors_yaml_kind kind, struct fy_token *tag,
+                           struct fy_token *name, const struct fy_mark *mark)
+{
+    lors_yaml *node;
+    LORS_TRY(refuse_tag(b, tag, mark));
+    LORS_TRY(new_node(b, kind, mark, &node));
+    if (b->depth == MAX_DEPTH) {
+        return FAIL(b, node->place, "lists and maps are nested too deeply (allowed: %d levels)",
+                    MAX_DEPTH);
+    }
+    LORS_TRY(keep_anchor(b, name, node));
+    node->open = true;
+    b->frames[b->depth++] = (frame){.node = node};
+    return LORS_OK;
+}
+
+static lors_status on_close(builder *b)
+{
+    lors_yaml *node = b->frames[--b->depth].node;
+    node->open = false;
+    return attach(b, node);
+}
+
+static lors_status on_alias(builder *b, struct fy_event *event, const struct fy_mark *mark)
+{
+    const char *name;
+    char shown[LORS_ESCAPED_MAX];
+    lors_place place = place_of(b, mark);
+    LORS_TRY(copy_token(b, event->alias.anchor, &name));
+    lors_escape_text(name, shown);
+    anchor *found = b->anchors;
+    while (found && strcmp(found->name, name) != 0) {
+        found = found->next;
+    }
+    if (!found) {
+        return FAIL(b, place, "the alias '*%s' has no anchor '&%s' before it (put a '*' that means "
+                    "everything in quotes)", shown, shown);
+    }
+    if (found->node->open) {
+        return FAIL(b, place, "the alias '*%s' lies inside what it stands for", shown);
+    }
+    b->n_aliases += 1 + found->node->n_aliases;
+    b->n_nodes += found->node->n_nodes;
+    if (b->n_aliases > MAX_ALIASES) {
+        return FAIL(b, place, "too many aliases (allowed: %d, those within aliases counted)",
+                    MAX_ALIASES);
+    }
+    if (b->n_nodes > MAX_NODES) {
+        return FAIL(b, place, "a recipe may have at most %d values, aliases written out",
+                    MAX_NODES);
+    }
+    LORS_TRY(attach(b, found->node));
+    if (b->depth > 0) {
+        b->frames[b->depth - 1].node->n_aliases++;
+    }
+    return LORS_OK;
+}
+
+static lors_status on_event(builder *b, struct fy_event *event)
+{
+    const struct fy_mark *mark = fy_event_start_mark(event);
+    switch (event->type) {
+    case FYET_DOCUMENT_START:
+        if (++b->n_documents > 1) {
+            return FAIL(b, place_of(b, mark), "a second document begins here: a recipe is one "
+                        "document (split the file, one merge each)");
+        }
+        return LORS_OK;
+    case FYET_SCALAR: return on_scalar(b, event, mark);
+    case FYET_ALIAS: return on_alias(b, event, mark);
+    case FYET_SEQUENCE_START:
+        return on_open(b, LORS_YAML_LIST, event->sequence_start.tag, event->sequence_start.anchor,
+                       mark);
+    case FYET_MAPPING_START:
+        return on_open(b, LORS_YAML_MAP, event->mapping_start.tag, event->mapping_start.anchor,
+                       mark);
+    case FYET_SEQUENCE_END:
+    case FYET_MAPPING_END: return on_close(b);
+    default: return LORS_OK;
+    }
+}
+
+/* The first error that libfyaml collected. */
+static lors_status fail_syntax(const builder *b, struct fy_diag *diag)
+{
+    void *position = NULL;
+    char shown[LORS_ESCAPED_MAX];
+    const struct fy_diag_error *error;
+    while ((error = fy_diag_errors_iterate(diag, &position)) != NULL) {
+        if (error->type == FYET_ERROR && error->msg) {
+            lors_place place = {0, 0};
+            if (b->with_places && error->line > 0) {
+                place = (lors_place){error->line, error->column};
+            }
+            return FAIL(b, place, "not valid YAML: %s", lors_escape_text(error->msg, shown));
+        }
+    }
+    return lors_fail(LORS_ERR_LIMIT, "cannot allocate memory to read YAML");
+}
+
+static lors_status read_events(builder *b, struct fy_parser *parser, struct fy_diag *diag)
+{
+    for (;;) {
+        struct fy_event *event = fy_parser_parse(parser);
+        if (!event) {
+            return fail_syntax(b, diag);
+        }
+        bool end = event->type == FYET_STREAM_END;
+        lors_status status = on_event(b, event);
+        fy_parser_event_free(parser, event);
+        if (end || status != LORS_OK) {
+            return status;
+        }
+    }
+}
+
+lors_status lors_yaml_parse(const char *label, bool with_places, const char *text, size_t n_bytes,
+                            lors_arena *arena, lors_yaml **out)
+{
+    *out = NULL;
+    builder b = {.label = label, .with_places = with_places, .arena = arena};
+    LORS_TRY(check_text(&b, text, n_bytes));
+    struct fy_diag_cfg diag_config;
+    fy_diag_cfg_default(&diag_config);
+    diag_config.fp = NULL; /* the library never prints */
+    diag_config.colorize = false;
+    struct fy_diag *diag = fy_diag_create(&diag_config);
+    if (!diag) {
+        return lors_fail(LORS_ERR_LIMIT, "cannot allocate memory to read YAML");
+    }
+    fy_diag_set_collect_errors(diag, true);
+    struct fy_parse_cfg config = {
+        .flags = FYPCF_QUIET | FYPCF_COLLECT_DIAG | FYPCF_JSON_NONE | FYPCF_DEFAULT_VERSION_1_2,
+        .diag = diag,
+    };
+    struct fy_parser *parser = fy_parser_create(&config);
+    lors_status status = LORS_OK;
+    if (!parser || fy_parser_set_string(parser, text, n_bytes) != 0) {
+        status = lors_fail(LORS_ERR_LIMIT, "cannot allocate memory to read YAML");
+    } else {
+        status = read_events(&b, parser, diag);
+    }
+    fy_parser_destroy(parser);
+    fy_diag_destroy(diag);
+    if (status == LORS_OK) {
+        *out = b.root;
+    }
+    return status;
+}
+
+const lors_yaml *lors_yaml_get(const lors_yaml *map, const char *key)
+{
+    for (const lors_yaml_item *item = map->first; item; item = item->next) {
+        if (strcmp(item->key, key) == 0) {
+            return item->value;
+        }
+    }
+    return NULL;
+}
+
+bool lors_yaml_is_null(const lors_yaml *node)
+{
+    static const char *const words[] = {"", "~", "null", "Null", "NULL"};
+    if (node->kind != LORS_YAML_SCALAR || !node->plain) {
+        return false;
+    }
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
+        if (strcmp(node->text, words[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
