@@ -9,7 +9,8 @@
 
 static const double plain_interval_seconds = 10.0;
 
-/* The rate of the last five seconds or so: what a cache or a slow disk does changes on the way. */
+/* The mean of the first seconds, and later the rate of the last five or so: what a cache or a slow
+ * disk does changes on the way. */
 static void measure_rate(cli_progress *self, const lors_progress *progress)
 {
     static const double window_seconds = 5.0;
@@ -17,7 +18,7 @@ static void measure_rate(cli_progress *self, const lors_progress *progress)
     double share;
     if (seconds < 0.05 || progress->done_bytes < self->rate_bytes)
         return;
-    share = self->rate_seconds > 0.0 ? 1.0 - exp(-seconds / window_seconds) : 1.0;
+    share = fmax(seconds / progress->seconds, 1.0 - exp(-seconds / window_seconds));
     self->bytes_per_second += share * ((double)(progress->done_bytes - self->rate_bytes) / seconds -
                                        self->bytes_per_second);
     self->rate_seconds = progress->seconds;

@@ -1,10 +1,10 @@
-/* low_rank.c - nearest matrix of rank r: Gram matrix in f64, its leading eigenvectors, projection.
+/* low_rank.c - nearest matrix of rank r: leading right singular vectors V, then the projection.
  *
- * For x of m rows and n columns, n <= m: G = x'x (f64), V = eigenvectors of the r largest
- * eigenvalues s_i^2, result = (x V) V', all in f64 and rounded once to f32. For n > m the same with
- * x x' and U: result = U (U' x). f64 keeps the squaring of the condition number harmless: what a
- * singular value below 1e-7 s_1 contributes lies under the f32 rounding of x itself.
- * Optimality: Eckart and Young 1936; solver: LAPACK dsyevr (dsyev where that fails).
+ * For A (the matrix, or its transpose where it is wide): result = (A V) V' in f64, rounded once to
+ * f32. V comes from block Lanczos (low_rank_krylov.c) where the rank is small and its certificate is
+ * good; otherwise from the Gram matrix A'A in f64, whose eigenvectors they are. f64 keeps the squaring
+ * of the condition number harmless: what a singular value below 1e-7 s_1 contributes lies under the
+ * f32 rounding of A itself. Optimality: Eckart and Young 1936; LAPACK dsyevr (dsyev where it fails).
  */
 #include <cblas.h>
 #include <lapacke.h>
@@ -13,21 +13,18 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "cpu/cpu_internal.h"
+#include "cpu/low_rank.h"
 
 enum { TILE = 128 }; /* rows (or columns) of x widened to f64 at a time: fixed, part of the result */
 
-/* The matrix seen so that the short side comes second: element (i, j) of the long x short matrix A
- * is x[i * n_cols + j] (tall) or x[j * n_cols + i] (wide). */
 typedef struct problem {
-    const float *x;
+    lors_matrix a;
     float *low;
-    int64_t n_rows, n_cols;
-    bool wide;
-    lapack_int n_long, n_short, rank;
+    lapack_int rank;
     double *gram, *copy, *values, *vectors, *tile, *projected, *work;
     lapack_int *integers, *support;
     lapack_int n_work, n_integers;
+    unsigned char *krylov; /* scratch of block Lanczos; shares its place with gram and copy */
 } problem;
 
 static lapack_int work_size(lapack_int n)
@@ -43,30 +40,35 @@ static uint64_t aligned(uint64_t n_bytes)
 /* Lay the scratch out; with base NULL only measure it. */
 static uint64_t lay_out(problem *p, unsigned char *base)
 {
-    uint64_t n = (uint64_t)p->n_short, at = 0, rank = (uint64_t)p->rank;
-    double **blocks[] = {&p->gram, &p->copy, &p->values, &p->vectors, &p->tile, &p->projected,
-                         &p->work};
-    p->n_work = work_size(p->n_short);
-    p->n_integers = 10 * p->n_short + 1;
-    uint64_t sizes[] = {n * n, n * n, n, n * (rank + 1), TILE * n, TILE * (rank + 1),
-                        (uint64_t)p->n_work};
-    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
-        *blocks[i] = base ? (double *)(void *)(base + at) : NULL;
-        at += aligned(sizes[i] * sizeof(double));
-    }
-    p->integers = base ? (lapack_int *)(void *)(base + at) : NULL;
+    uint64_t n = (uint64_t)p->a.n_short, at = 0, rank = (uint64_t)p->rank;
+    double **blocks[] = {&p->values, &p->vectors, &p->tile, &p->projected, &p->work, &p->gram,
+                         &p->copy};
+    p->n_work = work_size(p->a.n_short);
+    p->n_integers = 10 * p->a.n_short + 1;
+    uint64_t sizes[] = {n, n * (rank + 1), TILE * n, TILE * (rank + 1), (uint64_t)p->n_work, n * n,
+                        n * n};
+    p->integers = base ? (lapack_int *)(void *)base : NULL;
     at += aligned((uint64_t)p->n_integers * sizeof(lapack_int));
     p->support = base ? (lapack_int *)(void *)(base + at) : NULL;
-    return at + aligned(2 * (n + 1) * sizeof(lapack_int));
+    at += aligned(2 * (n + 1) * sizeof(lapack_int));
+    uint64_t shared = 0;
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        *blocks[i] = base ? (double *)(void *)(base + at) : NULL;
+        shared = blocks[i] == &p->gram ? at : shared;
+        at += aligned(sizes[i] * sizeof(double));
+    }
+    p->krylov = base ? base + shared : NULL;
+    uint64_t end = shared + lors_krylov_bytes(p->a.n_long, p->a.n_short, p->rank);
+    return end > at ? end : at;
 }
 
 static problem problem_of(int64_t n_rows, int64_t n_cols, lors_rank rank)
 {
-    problem p = {.n_rows = n_rows, .n_cols = n_cols, .wide = n_cols > n_rows};
-    p.n_short = (lapack_int)(p.wide ? n_rows : n_cols);
-    p.n_long = (lapack_int)(p.wide ? n_cols : n_rows);
-    int64_t count = rank.energy > 0 ? p.n_short : rank.count;
-    p.rank = (lapack_int)(count < p.n_short ? count : p.n_short);
+    problem p = {.a = {.n_rows = n_rows, .n_cols = n_cols, .wide = n_cols > n_rows}};
+    p.a.n_short = (lapack_int)(p.a.wide ? n_rows : n_cols);
+    p.a.n_long = (lapack_int)(p.a.wide ? n_cols : n_rows);
+    int64_t count = rank.energy > 0 ? p.a.n_short : rank.count;
+    p.rank = (lapack_int)(count < p.a.n_short ? count : p.a.n_short);
     return p;
 }
 
@@ -79,16 +81,16 @@ uint64_t lors_cpu_truncate_bytes(int64_t n_rows, int64_t n_cols, lors_rank rank)
 /* Rows first .. first+count-1 of A (count x short) as f64, row-major. */
 static void widen_tile(const problem *p, int64_t first, int64_t count)
 {
-    int64_t n = p->n_short;
-    if (!p->wide) {
-        const float *rows = p->x + first * n;
+    int64_t n = p->a.n_short;
+    if (!p->a.wide) {
+        const float *rows = p->a.x + first * n;
         for (int64_t i = 0; i < count * n; i++) {
             p->tile[i] = rows[i];
         }
         return;
     }
     for (int64_t j = 0; j < n; j++) {
-        const float *row = p->x + j * p->n_cols + first;
+        const float *row = p->a.x + j * p->a.n_cols + first;
         for (int64_t i = 0; i < count; i++) {
             p->tile[i * n + j] = row[i];
         }
@@ -97,15 +99,15 @@ static void widen_tile(const problem *p, int64_t first, int64_t count)
 
 static int64_t tile_count(const problem *p, int64_t first)
 {
-    return p->n_long - first < TILE ? p->n_long - first : TILE;
+    return p->a.n_long - first < TILE ? p->a.n_long - first : TILE;
 }
 
 /* gram = A'A, both triangles; also its copy. The trace is the squared Frobenius norm. */
 static double form_gram(problem *p)
 {
-    lapack_int n = p->n_short;
+    lapack_int n = p->a.n_short;
     memset(p->gram, 0, (size_t)n * (size_t)n * sizeof(double));
-    for (int64_t first = 0; first < p->n_long; first += TILE) {
+    for (int64_t first = 0; first < p->a.n_long; first += TILE) {
         int64_t count = tile_count(p, first);
         widen_tile(p, first, count);
         cblas_dsyrk(CblasColMajor, CblasLower, CblasNoTrans, n, (int)count, 1, p->tile, n, 1,
@@ -125,7 +127,7 @@ static double form_gram(problem *p)
 /* All eigenvalues, ascending, into `values`; with a range only the largest `count`, and vectors. */
 static lapack_int solve(problem *p, char job, lapack_int count)
 {
-    lapack_int n = p->n_short, found = 0;
+    lapack_int n = p->a.n_short, found = 0;
     lapack_int info = LAPACKE_dsyevr_work(
         LAPACK_COL_MAJOR, job, job == 'V' ? 'I' : 'A', 'L', n, p->copy, n, 0, 0, n - count + 1, n, 0,
         &found, p->values, p->vectors, n, p->support, p->work, p->n_work, p->integers,
@@ -136,7 +138,7 @@ static lapack_int solve(problem *p, char job, lapack_int count)
 /* The slow and sure way: QR iteration for everything, then the last `count` columns. */
 static lapack_int solve_all(problem *p, lapack_int count)
 {
-    lapack_int n = p->n_short;
+    lapack_int n = p->a.n_short;
     size_t bytes = (size_t)n * (size_t)n * sizeof(double);
     memcpy(p->copy, p->gram, bytes);
     lapack_int info = LAPACKE_dsyev_work(LAPACK_COL_MAJOR, 'V', 'L', n, p->copy, n, p->values,
@@ -150,18 +152,18 @@ static lapack_int solve_all(problem *p, lapack_int count)
 /* The least rank whose eigenvalues hold `energy` of the total. */
 static lors_status rank_for_energy(problem *p, double energy, double total)
 {
-    if (solve(p, 'N', p->n_short) != 0) {
+    if (solve(p, 'N', p->a.n_short) != 0) {
         return lors_fail(LORS_ERR_NUMERICS, "the eigenvalue solver did not converge");
     }
     double kept = 0;
     lapack_int rank = 0;
-    while (rank < p->n_short && kept < energy * total) {
-        double value = p->values[p->n_short - 1 - rank];
+    while (rank < p->a.n_short && kept < energy * total) {
+        double value = p->values[p->a.n_short - 1 - rank];
         kept += value > 0 ? value : 0;
         rank++;
     }
     p->rank = rank;
-    memcpy(p->copy, p->gram, (size_t)p->n_short * (size_t)p->n_short * sizeof(double));
+    memcpy(p->copy, p->gram, (size_t)p->a.n_short * (size_t)p->a.n_short * sizeof(double));
     return LORS_OK;
 }
 
@@ -169,9 +171,9 @@ static lors_status rank_for_energy(problem *p, double energy, double total)
  * columns of the vectors found. */
 static double project(const problem *p, const double *v)
 {
-    lapack_int n = p->n_short, r = p->rank;
+    lapack_int n = p->a.n_short, r = p->rank;
     double residual = 0;
-    for (int64_t first = 0; first < p->n_long; first += TILE) {
+    for (int64_t first = 0; first < p->a.n_long; first += TILE) {
         int count = (int)tile_count(p, first);
         widen_tile(p, first, count);
         /* Row-major tile [count][n] times column-major v [n][r] = row-major v' transposed. */
@@ -182,9 +184,9 @@ static double project(const problem *p, const double *v)
         double sum = 0;
         for (int64_t i = 0; i < count; i++) {
             for (int64_t j = 0; j < n; j++) {
-                int64_t at = p->wide ? j * p->n_cols + first + i : (first + i) * n + j;
+                int64_t at = p->a.wide ? j * p->a.n_cols + first + i : (first + i) * n + j;
                 p->low[at] = (float)p->tile[i * n + j];
-                double rest = (double)p->x[at] - (double)p->low[at];
+                double rest = (double)p->a.x[at] - (double)p->low[at];
                 sum += rest * rest;
             }
         }
@@ -193,11 +195,26 @@ static double project(const problem *p, const double *v)
     return residual;
 }
 
-/* norm(V'V - I) and norm(G V - V diag(values)), Frobenius. Uses `copy` as scratch. */
-static void check_basis(problem *p, const double *v, const double *values, lors_certificate *c)
+/* norm(V'V - I), Frobenius. `overlap` has room for rank x rank. */
+static double orthogonality_of(const problem *p, const double *v, double *overlap)
 {
-    lapack_int n = p->n_short, r = p->rank;
-    double *image = p->copy, sum = 0, cross = 0;
+    lapack_int n = p->a.n_short, r = p->rank;
+    double sum = 0;
+    cblas_dgemm(CblasColMajor, CblasTrans, CblasNoTrans, r, r, n, 1, v, n, v, n, 0, overlap, r);
+    for (int64_t j = 0; j < r; j++) {
+        for (int64_t i = 0; i < r; i++) {
+            double rest = overlap[j * r + i] - (i == j);
+            sum += rest * rest;
+        }
+    }
+    return sqrt(sum);
+}
+
+/* norm(G V - V diag(values)) / largest value, Frobenius. Uses `copy` as scratch. */
+static double residual_of(problem *p, const double *v, const double *values)
+{
+    lapack_int n = p->a.n_short, r = p->rank;
+    double *image = p->copy, sum = 0;
     cblas_dsymm(CblasColMajor, CblasLeft, CblasLower, n, r, 1, p->gram, n, v, n, 0, image, n);
     for (int64_t j = 0; j < r; j++) {
         for (int64_t i = 0; i < n; i++) {
@@ -205,16 +222,7 @@ static void check_basis(problem *p, const double *v, const double *values, lors_
             sum += rest * rest;
         }
     }
-    double *overlap = p->copy;
-    cblas_dgemm(CblasColMajor, CblasTrans, CblasNoTrans, r, r, n, 1, v, n, v, n, 0, overlap, r);
-    for (int64_t j = 0; j < r; j++) {
-        for (int64_t i = 0; i < r; i++) {
-            double rest = overlap[j * r + i] - (i == j);
-            cross += rest * rest;
-        }
-    }
-    c->residual = sqrt(sum) / values[r - 1];
-    c->orthogonality = sqrt(cross);
+    return sqrt(sum) / values[r - 1];
 }
 
 static double root(double value)
@@ -239,23 +247,22 @@ static void certify(const problem *p, const double *values, double next, double 
     c->gap = c->sigma_last > 0 ? (c->sigma_last - c->sigma_next) / c->sigma_last : 0;
     double optimum = root(total - kept);
     c->excess = optimum > 1e-6 * c->norm ? sqrt(residual) / optimum - 1 : 0;
-    c->path = "gram";
 }
 
 /* The simple ends: nothing to keep, everything to keep, or a matrix that is not all numbers. */
 static bool answer_trivial(const problem *p, lors_rank rank, lors_certificate *c)
 {
-    size_t n_bytes = (size_t)(p->n_rows * p->n_cols) * sizeof(float);
+    size_t n_bytes = (size_t)(p->a.n_rows * p->a.n_cols) * sizeof(float);
     bool energy = rank.energy > 0;
     c->energy = 1;
     c->gap = 1;
-    if (p->n_short == 0) {
+    if (p->a.n_short == 0) {
         c->path = "zero";
         return true;
     }
-    if (!energy && p->rank >= p->n_short) {
-        memcpy(p->low, p->x, n_bytes);
-        c->rank = p->n_short;
+    if (!energy && p->rank >= p->a.n_short) {
+        memcpy(p->low, p->a.x, n_bytes);
+        c->rank = p->a.n_short;
         c->path = "full";
         return true;
     }
@@ -274,11 +281,70 @@ static bool answer_by_norm(const problem *p, double total, lors_certificate *c)
         return false;
     }
     float fill = total == 0 ? 0 : NAN;
-    for (int64_t i = 0; i < p->n_rows * p->n_cols; i++) {
+    for (int64_t i = 0; i < p->a.n_rows * p->a.n_cols; i++) {
         p->low[i] = fill;
     }
     c->path = total == 0 ? "zero" : "not finite";
     return true;
+}
+
+/* Squared Frobenius norm, in 8 lanes folded in a fixed order, row by row. */
+static double squared_norm(const problem *p)
+{
+    double total = 0;
+    for (int64_t row = 0; row < p->a.n_rows; row++) {
+        const float *x = p->a.x + row * p->a.n_cols;
+        double lanes[8] = {0}, rest = 0;
+        int64_t i = 0;
+        for (; i + 8 <= p->a.n_cols; i += 8) {
+            for (int lane = 0; lane < 8; lane++) {
+                lanes[lane] += (double)x[i + lane] * (double)x[i + lane];
+            }
+        }
+        for (; i < p->a.n_cols; i++) {
+            rest += (double)x[i] * (double)x[i];
+        }
+        total += (((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) +
+                  ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]))) + rest;
+    }
+    return total;
+}
+
+/* The quick way, where it is worth a try and its certificate holds. */
+static bool try_krylov(problem *p, lors_rank rank, double total, lors_certificate *c)
+{
+    if (rank.energy > 0 || !lors_krylov_fits(p->a.n_long, p->a.n_short, p->rank)) {
+        return false;
+    }
+    lors_krylov k = {.rank = p->rank, .vectors = p->vectors, .values = p->values};
+    if (!lors_krylov_solve(&p->a, total, p->krylov, &k)) {
+        return false;
+    }
+    certify(p, p->values, k.next, total, project(p, p->vectors), c);
+    c->orthogonality = orthogonality_of(p, p->vectors, p->projected);
+    c->residual = k.residual;
+    c->excess = k.excess;
+    c->path = "krylov";
+    return true;
+}
+
+static lors_status solve_by_gram(problem *p, lors_rank rank, lors_certificate *c)
+{
+    double total = form_gram(p);
+    if (rank.energy > 0) {
+        LORS_TRY(rank_for_energy(p, rank.energy, total));
+    }
+    lapack_int wanted = p->rank < p->a.n_short ? p->rank + 1 : p->rank;
+    if (solve(p, 'V', wanted) != 0 && solve_all(p, wanted) != 0) {
+        return lors_fail(LORS_ERR_NUMERICS, "the eigenvalue solver did not converge");
+    }
+    lapack_int extra = wanted - p->rank;
+    const double *values = p->values + extra, *v = p->vectors + (int64_t)extra * p->a.n_short;
+    certify(p, values, extra ? p->values[0] : 0, total, project(p, v), c);
+    c->residual = residual_of(p, v, values);
+    c->orthogonality = orthogonality_of(p, v, p->copy);
+    c->path = "gram";
+    return LORS_OK;
 }
 
 lors_status lors_cpu_truncate_rank(lors_backend *backend, lors_view low, lors_view x, int64_t n_rows,
@@ -291,27 +357,16 @@ lors_status lors_cpu_truncate_rank(lors_backend *backend, lors_view low, lors_vi
         return lors_fail(LORS_ERR_LIMIT, "a side of more than 2^30 elements is too long for LAPACK");
     }
     problem p = problem_of(n_rows, n_cols, rank);
-    p.x = lors_cpu_at(x);
+    p.a.x = lors_cpu_at(x);
     p.low = lors_cpu_at(low);
     lay_out(&p, lors_cpu_at(scratch));
     if (answer_trivial(&p, rank, certificate)) {
         return LORS_OK;
     }
-    double total = form_gram(&p);
+    double total = squared_norm(&p);
     certificate->norm = root(total);
-    if (answer_by_norm(&p, total, certificate)) {
+    if (answer_by_norm(&p, total, certificate) || try_krylov(&p, rank, total, certificate)) {
         return LORS_OK;
     }
-    if (rank.energy > 0) {
-        LORS_TRY(rank_for_energy(&p, rank.energy, total));
-    }
-    lapack_int wanted = p.rank < p.n_short ? p.rank + 1 : p.rank;
-    if (solve(&p, 'V', wanted) != 0 && solve_all(&p, wanted) != 0) {
-        return lors_fail(LORS_ERR_NUMERICS, "the eigenvalue solver did not converge");
-    }
-    lapack_int extra = wanted - p.rank;
-    const double *values = p.values + extra, *v = p.vectors + (int64_t)extra * p.n_short;
-    certify(&p, values, extra ? p.values[0] : 0, total, project(&p, v), certificate);
-    check_basis(&p, v, values, certificate);
-    return LORS_OK;
+    return solve_by_gram(&p, rank, certificate);
 }

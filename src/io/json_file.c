@@ -31,6 +31,8 @@ static lors_status fail_json(const char *path, const json_error_t *error)
                  "a number";
     } else if (strstr(error->text, "duplicate")) {
         advice = ": readers would disagree on which value counts, remove one";
+    } else if (strstr(error->text, "decode")) {
+        advice = ": the text is not valid UTF-8";
     }
     return lors_fail(LORS_ERR_INPUT, "%s:%d:%d: %.*s%s%s%s%s", lors_label(path, label), error->line,
                      error->column, (int)n_message, error->text, quoted ? near : "", shown,

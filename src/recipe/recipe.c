@@ -68,7 +68,7 @@ const char *lors_recipe_suggest(const char *word, const char *const *names, char
     const char *near = lors_nearest(word, name_at, names);
     out[0] = '\0';
     if (near) {
-        snprintf(out, 128, " (did you mean '%s'?)", near);
+        snprintf(out, 128, ", did you mean '%s'?", near);
     }
     return out;
 }

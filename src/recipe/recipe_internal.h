@@ -1,4 +1,4 @@
-/* recipe_internal.h - the typed recipe that the plan reads. Strings mean something only before it. */
+/* recipe_internal.h - the typed recipe that the plan reads: strings mean something only before. */
 #ifndef LORS_RECIPE_RECIPE_INTERNAL_H
 #define LORS_RECIPE_RECIPE_INTERNAL_H
 
@@ -18,21 +18,26 @@ typedef struct lors_place {
 } lors_place;
 
 /* The value of a parameter for one tensor. */
-typedef enum lors_value_kind { LORS_VALUE_NUMBER, LORS_VALUE_SHARE, LORS_VALUE_ENERGY } lors_value_kind;
+typedef enum lors_value_kind {
+    LORS_VALUE_NUMBER,
+    LORS_VALUE_SHARE,
+    LORS_VALUE_ENERGY
+} lors_value_kind;
 typedef struct lors_value {
     lors_value_kind kind; /* SHARE and ENERGY only for LORS_PARAM_RANK */
     double number;        /* bools are 0 and 1; a share of 1 % is 0.01 */
 } lors_value;
 
 /* `value:` as written: a scalar, or a gradient over the layers of a stack: layer l of n lies at
- * t = l / (n - 1) of the list, linear between neighbours; tensors outside the layers take t = 0. */
+ * t = l / (n - 1) of the list (the only layer of one: t = 1), linear between neighbours; tensors
+ * outside the layers take t = 0. */
 typedef struct lors_setting_case {
     lors_selector *filter; /* NULL: everything */
     lors_value *values;
     int32_t n_values; /* 1: scalar; else a gradient (numbers only) */
 } lors_setting_case;
 
-/* One parameter set in one place: the first case whose filter matches counts; none: not set here. */
+/* One parameter set in one place: the first case whose filter matches counts; none: not set. */
 typedef struct lors_setting {
     int32_t param; /* index in the method's parameters */
     lors_setting_case *cases;
@@ -52,7 +57,11 @@ typedef struct lors_recipe_model {
     lors_place place;
 } lors_recipe_model;
 
-typedef enum lors_outside { LORS_OUTSIDE_DEFAULT, LORS_OUTSIDE_WEIGHTED, LORS_OUTSIDE_BASE } lors_outside;
+typedef enum lors_outside {
+    LORS_OUTSIDE_DEFAULT,
+    LORS_OUTSIDE_WEIGHTED,
+    LORS_OUTSIDE_BASE
+} lors_outside;
 
 struct lors_recipe {
     char *label;  /* file name for messages */

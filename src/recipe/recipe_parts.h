@@ -17,7 +17,7 @@ lors_status lors_recipe_fail(const char *label, lors_place place, const char *ke
 lors_status lors_recipe_fail_within(lors_status status, const char *label, lors_place place,
                                     const char *key);
 
-/* " (did you mean 'weight'?)" into `out` if one of `names` (NULL-terminated) is near to `word`,
+/* ", did you mean 'weight'?" into `out` if one of `names` (NULL-terminated) is near to `word`,
  * else "". Returns out. */
 const char *lors_recipe_suggest(const char *word, const char *const *names, char out[128]);
 

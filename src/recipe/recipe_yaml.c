@@ -29,6 +29,8 @@ typedef struct anchor {
 
 typedef struct builder {
     const char *label;
+    const char *text;
+    size_t n_bytes;
     bool with_places;
     lors_arena *arena;
     lors_yaml *root;
@@ -203,19 +205,85 @@ static lors_status refuse_tag(const builder *b, struct fy_token *tag, const stru
                 "quotes");
 }
 
+/* A value that is not there stands where its key does. */
+static lors_place place_of_nothing(const builder *b)
+{
+    if (b->depth == 0) {
+        return (lors_place){b->with_places, b->with_places};
+    }
+    const frame *top = &b->frames[b->depth - 1];
+    return top->key ? top->key_place : top->node->place;
+}
+
+/* The bytes between single quotes as they stand in the text; NULL if the scalar is another. */
+static const char *single_quoted(const builder *b, struct fy_token *value, size_t *n_bytes)
+{
+    const struct fy_mark *start = fy_token_start_mark(value), *end = fy_token_end_mark(value);
+    if (fy_token_scalar_style(value) != FYSS_SINGLE_QUOTED || !start || !end
+        || end->input_pos > b->n_bytes || start->input_pos > end->input_pos) {
+        return NULL;
+    }
+    *n_bytes = end->input_pos - start->input_pos;
+    return b->text + start->input_pos;
+}
+
+/* Text with doubled quotes in it is read here, because libfyaml 0.7 leaks memory for some of it.
+ * *out stays NULL where libfyaml should read the scalar. */
+static lors_status read_doubled_quotes(builder *b, struct fy_token *value, lors_place place,
+                                       const char **out)
+{
+    size_t n_bytes = 0, length = 0;
+    const char *raw = single_quoted(b, value, &n_bytes);
+    *out = NULL;
+    if (!raw || !memchr(raw, '\'', n_bytes)) {
+        return LORS_OK;
+    }
+    if (memchr(raw, '\n', n_bytes) || memchr(raw, '\r', n_bytes)) {
+        return FAIL(b, place, "text with doubled quotes must be on one line");
+    }
+    char *text = lors_arena_copy(b->arena, raw, n_bytes);
+    if (!text) {
+        return lors_fail_memory(n_bytes + 1);
+    }
+    for (size_t i = 0; i < n_bytes; i++) {
+        text[length++] = raw[i];
+        i += raw[i] == '\''; /* its twin */
+    }
+    text[length] = '\0';
+    *out = text;
+    return LORS_OK;
+}
+
+/* The text of a scalar, whoever reads it. */
+static lors_status read_scalar_text(builder *b, struct fy_token *value, lors_place place,
+                                    const char **out)
+{
+    LORS_TRY(read_doubled_quotes(b, value, place, out));
+    if (*out) {
+        return LORS_OK;
+    }
+    size_t n_bytes = 0;
+    const char *bytes = value ? fy_token_get_text(value, &n_bytes) : NULL;
+    if (bytes && memchr(bytes, '\0', n_bytes)) {
+        return FAIL(b, place, "text may not hold a NUL");
+    }
+    return copy_token(b, value, out);
+}
+
 static lors_status on_scalar(builder *b, struct fy_event *event, const struct fy_mark *mark)
 {
     lors_yaml *node;
     struct fy_token *value = event->scalar.value;
+    enum fy_scalar_style style = fy_token_scalar_style(value);
     LORS_TRY(refuse_tag(b, event->scalar.tag, mark));
     LORS_TRY(new_node(b, LORS_YAML_SCALAR, mark, &node));
-    size_t n_bytes = 0;
-    const char *bytes = value ? fy_token_get_text(value, &n_bytes) : NULL;
-    if (bytes && memchr(bytes, '\0', n_bytes)) {
-        return FAIL(b, node->place, "text may not hold a NUL");
+    if (!mark) {
+        node->place = place_of_nothing(b);
+    } else if (style == FYSS_SINGLE_QUOTED || style == FYSS_DOUBLE_QUOTED) {
+        node->place.column -= node->place.column > 1; /* libfyaml's mark is behind the quote */
     }
-    LORS_TRY(copy_token(b, value, &node->text));
-    node->plain = fy_token_scalar_style(value) == FYSS_PLAIN;
+    LORS_TRY(read_scalar_text(b, value, node->place, &node->text));
+    node->plain = style == FYSS_PLAIN;
     LORS_TRY(keep_anchor(b, event->scalar.anchor, node));
     return attach(b, node);
 }
@@ -248,6 +316,7 @@ static lors_status on_alias(builder *b, struct fy_event *event, const struct fy_
     const char *name;
     char shown[LORS_ESCAPED_MAX];
     lors_place place = place_of(b, mark);
+    place.column -= place.column > 1; /* libfyaml's mark is behind the asterisk */
     LORS_TRY(copy_token(b, event->alias.anchor, &name));
     lors_escape_text(name, shown);
     anchor *found = b->anchors;
@@ -340,7 +409,11 @@ lors_status lors_yaml_parse(const char *label, bool with_places, const char *tex
                             lors_arena *arena, lors_yaml **out)
 {
     *out = NULL;
-    builder b = {.label = label, .with_places = with_places, .arena = arena};
+    builder b = {.label = label,
+                 .text = text,
+                 .n_bytes = n_bytes,
+                 .with_places = with_places,
+                 .arena = arena};
     LORS_TRY(check_text(&b, text, n_bytes));
     struct fy_diag_cfg diag_config;
     fy_diag_cfg_default(&diag_config);

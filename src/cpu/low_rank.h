@@ -1,0 +1,37 @@
+/* low_rank.h - what the solvers of low_rank.c share: the matrix seen with its short side second. */
+#ifndef LORS_CPU_LOW_RANK_H
+#define LORS_CPU_LOW_RANK_H
+
+#include <lapacke.h>
+
+#include "cpu/cpu_internal.h"
+
+/* A is n_long x n_short: element (i, j) is x[i * n_cols + j] (tall), or x[j * n_cols + i] (wide). In
+ * column-major words x is A' with n_short rows (tall) or A with n_long rows (wide). */
+typedef struct lors_matrix {
+    const float *x;
+    int64_t n_rows, n_cols;
+    bool wide;
+    lapack_int n_long, n_short;
+} lors_matrix;
+
+/* The leading right singular vectors of A found by block Lanczos, or not found. */
+typedef struct lors_krylov {
+    lapack_int rank;
+    double *vectors; /* out: [rank][n_short], orthonormal; as columns of ascending singular value */
+    double *values;  /* out: [rank] squared singular values, ascending */
+    double next;     /* out: the largest squared singular value not used */
+    double residual; /* out: Frobenius norm of A'A V - V diag(values), over the largest value */
+    double excess;   /* out: bound on norm(A - A V V') / optimum - 1, from the residual and the gap */
+    int32_t n_steps; /* out: blocks taken, two products with A each */
+} lors_krylov;
+
+/* Is this rank small enough for the iteration to be worth a try? A function of shape and rank. */
+bool lors_krylov_fits(lapack_int n_long, lapack_int n_short, lapack_int rank);
+/* Scratch bytes for lors_krylov_solve. */
+uint64_t lors_krylov_bytes(lapack_int n_long, lapack_int n_short, lapack_int rank);
+/* Returns whether the result is certified: good enough for the bounds that low_rank.c promises.
+ * `total` is the squared Frobenius norm of A. Stops on counts and numbers, never on time. */
+bool lors_krylov_solve(const lors_matrix *a, double total, unsigned char *scratch, lors_krylov *k);
+
+#endif

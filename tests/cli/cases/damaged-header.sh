@@ -1,0 +1,6 @@
+models --fault header
+recipe
+merge -o out
+code=$?
+left
+exit $code

@@ -1,0 +1,6 @@
+models --fault lfs
+recipe
+merge -o out
+code=$?
+left
+exit $code

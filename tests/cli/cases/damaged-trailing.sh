@@ -1,0 +1,6 @@
+models --fault trailing
+recipe
+merge -o out
+code=$?
+left
+exit $code

@@ -1,0 +1,6 @@
+models --fault truncate
+recipe
+merge -o out
+code=$?
+left
+exit $code

@@ -1,0 +1,3 @@
+lors --help
+lors -h | cmp - <(lors --help) && lors help | cmp - <(lors --help)
+lors help merge | cmp - <(lors merge -h) && lors merge ignored --help -q | cmp - <(lors merge -h)

@@ -1,0 +1,1 @@
+lors merge --help

@@ -1,0 +1,1 @@
+lors plan --help

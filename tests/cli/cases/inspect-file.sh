@@ -1,0 +1,2 @@
+tiny --name base
+lors inspect models/base/model.safetensors

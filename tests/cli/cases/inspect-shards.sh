@@ -1,0 +1,2 @@
+tiny --name base --shards 2 --naming openai --dtype f16
+lors inspect models/base

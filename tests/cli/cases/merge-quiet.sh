@@ -1,0 +1,3 @@
+models
+recipe
+merge -q -o out && test -e out/model.safetensors

@@ -1,0 +1,5 @@
+models
+recipe
+merge -o out
+ls out
+left

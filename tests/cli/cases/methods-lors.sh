@@ -1,0 +1,1 @@
+lors methods lors

@@ -1,0 +1,3 @@
+models --fault missing
+recipe
+merge -o out

@@ -1,0 +1,6 @@
+models --fault shape
+recipe
+merge -o out
+code=$?
+left
+exit $code

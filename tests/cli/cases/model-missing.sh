@@ -1,0 +1,4 @@
+models
+recipe
+rm -r models/fr
+merge -o out

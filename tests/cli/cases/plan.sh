@@ -1,0 +1,3 @@
+models
+recipe
+lors plan recipe.yaml --device cpu --threads 2

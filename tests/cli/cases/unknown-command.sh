@@ -1,0 +1,1 @@
+lors mrege recipe.yaml

@@ -1,0 +1,3 @@
+models --fault untied
+recipe
+merge -o out

@@ -1,0 +1,5 @@
+tiny --name base
+lors verify models/base
+echo $?
+lors verify nowhere
+echo $?
