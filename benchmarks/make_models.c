@@ -2,9 +2,10 @@
  *
  *   make-models OUT --size demo|tiny|base|small|medium|large-v3 --models N --dtype f16 [--seed S]
  *
- * writes OUT/base, OUT/model-1 ... OUT/model-N in Hugging Face layout. Weights are random: base about
- * N(0, 0.02^2); a fine-tune adds to every matrix a rank-8 update with singular values like 1/i, plus
- * noise, about 1e-3 in all. Numbers depend on the seed, the tensor's name and the index alone.
+ * writes OUT/base, OUT/model-1 ... OUT/model-N in Hugging Face layout. Weights are random: base
+ * about N(0, 0.02^2); a fine-tune adds to every matrix a rank-8 update with singular values like
+ * 1/i, plus noise, about 1e-3 in all. Numbers depend on the seed, the tensor's name and the index
+ * alone.
  */
 #include <errno.h>
 #include <math.h>
@@ -185,7 +186,8 @@ static float value_at(const tensor *t, uint64_t base_key, uint64_t noise_key, co
     }
     float update = 0.2f * gauss(noise_key, i);
     if (f->u) {
-        const float *u = f->u + i / (uint64_t)f->cols * RANK, *v = f->v + i % (uint64_t)f->cols * RANK;
+        const float *u = f->u + i / (uint64_t)f->cols * RANK,
+                    *v = f->v + i % (uint64_t)f->cols * RANK;
         for (int r = 0; r < RANK; r++) {
             update += u[r] * v[r];
         }
@@ -245,8 +247,8 @@ static void write_config(const model *m, const char *folder)
             "  \"decoder_ffn_dim\": %d,\n  \"vocab_size\": %d,\n  \"num_mel_bins\": %d,\n"
             "  \"max_source_positions\": %d,\n  \"max_target_positions\": %d,\n"
             "  \"torch_dtype\": \"%s\"\n}\n",
-            s->d, s->encoder, s->decoder, s->d / 64 ? s->d / 64 : 1, s->d / 64 ? s->d / 64 : 1, s->f,
-            s->f, s->vocab, s->mels, s->positions, s->text_positions, dtype);
+            s->d, s->encoder, s->decoder, s->d / 64 ? s->d / 64 : 1, s->d / 64 ? s->d / 64 : 1,
+            s->f, s->f, s->vocab, s->mels, s->positions, s->text_positions, dtype);
     if (fclose(file) != 0) {
         die(path, strerror(errno));
     }
@@ -268,8 +270,8 @@ static void write_model(const model *m, const char *folder)
         for (int d = 0; d < t->n_dims; d++) {
             n *= (uint64_t)t->shape[d];
         }
-        entries[i] = (lors_st_entry){t->name, m->dtype, t->n_dims, t->shape,
-                                     n * (uint64_t)lors_dtype_bits(m->dtype) / 8, 0};
+        entries[i] = (lors_st_entry){
+            t->name, m->dtype, t->n_dims, t->shape, n * (uint64_t)lors_dtype_bits(m->dtype) / 8, 0};
     }
     lors_text header = {0};
     uint64_t file_bytes = 0;

@@ -21,14 +21,14 @@ typedef enum lors_param_kind {
 typedef struct lors_param_info {
     const char *name;
     lors_param_kind kind;
-    bool per_model;       /* may also be set under a model, where it wins over the global value */
-    bool required;        /* has no default */
-    double minimum;       /* NUMBER: the allowed range, inclusive unless minimum_open */
+    bool per_model; /* may also be set under a model, where it wins over the global value */
+    bool required;  /* has no default */
+    double minimum; /* NUMBER: the allowed range, inclusive unless minimum_open */
     double maximum;
-    bool minimum_open;    /* the minimum itself is not allowed */
-    const char *fallback; /* the default in words, e.g. "1", "1 / number of models"; NULL: required */
-    double fallback_value; /* the default as a number; RANK: as a share; NaN: 1 / number of models */
-    const char *summary;  /* one line */
+    bool minimum_open;     /* the minimum itself is not allowed */
+    const char *fallback;  /* the default in words, "1 / number of models"; NULL: required */
+    double fallback_value; /* the default; RANK: as a share; NaN: 1 / number of models */
+    const char *summary;   /* one line */
 } lors_param_info;
 
 typedef struct lors_method_info {

@@ -14,9 +14,13 @@ extern "C" {
 #endif
 
 typedef enum lors_nonfinite {
-    LORS_NONFINITE_REFUSE,    /* NaN or infinity in an input, or overflow of the output: ERR_NUMERICS */
-    LORS_NONFINITE_PROPAGATE, /* count them, and write what arithmetic makes of them */
-    LORS_NONFINITE_ZERO       /* count them; a NaN or infinity in the output becomes zero */
+    /* NaN or infinity in an input, or overflow of the output: ERR_NUMERICS. */
+    LORS_NONFINITE_REFUSE,
+    /* Count them, and write what arithmetic makes of them (a low-rank part turns a NaN into a whole
+     * matrix of them). */
+    LORS_NONFINITE_PROPAGATE,
+    /* Count them; they are read as zero, and what overflows in the output is written as zero. */
+    LORS_NONFINITE_ZERO
 } lors_nonfinite;
 
 typedef struct lors_progress {

@@ -59,7 +59,8 @@ typedef struct lors_store_block {
 /* A weighted sum over a stack. For element i, with x_m the m-th slice of `stack`:
  *   term_m = weights[m] * (kept ? x_m - base : low)   in f64, (x_m - base) exact f64 difference
  *   kept   = no masks, or masks[m][i] != 0
- *   low    = low[i] where a low view is given, else 0 (an element neither kept nor low adds nothing)
+ *   low    = low[i] where a low view is given, else 0 (an element neither kept nor low adds
+ * nothing)
  *   with signs: only terms whose sign equals signs[i] count; zero terms never do
  *   sum    = term_0 + term_1 + ... in model order; 0 without models
  *   acc    = (add ? acc : 0) + scale * sum / divisor */
@@ -118,9 +119,10 @@ typedef struct lors_backend_ops {
     void (*release)(lors_backend *backend, lors_memory *memory);
     void *(*host_bytes)(lors_view view);
 
-    /* out f32 [n] = in [n] of `dtype` (F32, F16, BF16), widened exactly. */
+    /* out f32 [n] = in [n] of `dtype` (F32, F16, BF16), widened exactly. With `zero_nonfinite`, NaN
+     * and infinity are read as 0 (and counted). */
     lors_status (*load)(lors_backend *backend, lors_view out, lors_view in, lors_dtype dtype,
-                        int64_t n, lors_findings *findings);
+                        int64_t n, bool zero_nonfinite, lors_findings *findings);
     /* out f32 [n] = a - b, rounded once to f32. `out` may be `a`. */
     lors_status (*subtract)(lors_backend *backend, lors_view out, lors_view a, lors_view b,
                             int64_t n);
@@ -134,7 +136,8 @@ typedef struct lors_backend_ops {
                               int64_t n);
     /* out [n] of `dtype` = round(base + acc), or round(base) exactly where acc is 0 (so that -0
      * survives); without base round(acc). blocks: one per started LORS_BLOCK of the call. With
-     * `zero_nonfinite`, a result that is or becomes NaN or infinite is stored as 0 (and counted). */
+     * `zero_nonfinite`, a result that is or becomes NaN or infinite is stored as 0 (and
+     * counted). */
     lors_status (*store)(lors_backend *backend, lors_view out, lors_dtype dtype, lors_view acc,
                          lors_view base, int64_t n, bool zero_nonfinite, lors_store_block *blocks);
 

@@ -1,4 +1,6 @@
 /* path.c - paths taken apart and put together, as text only. */
+#include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/memory.h"
@@ -52,4 +54,10 @@ char *lors_path_parent(const char *path)
 const char *lors_path_base(const char *path)
 {
     return path + base_at(path);
+}
+
+char *lors_path_real(const char *path)
+{
+    char resolved[PATH_MAX];
+    return realpath(path, resolved) ? lors_copy_text(resolved) : NULL;
 }

@@ -35,5 +35,6 @@ bool lors_utf8_valid(const char *bytes, size_t n_bytes);
 char *lors_path_join(const char *folder, const char *name);
 char *lors_path_parent(const char *path); /* "." where there is none; of "a/b/" it is "a" */
 const char *lors_path_base(const char *path); /* within `path`; of "a/b/" it is "b/" */
+char *lors_path_real(const char *path); /* every link resolved; NULL: no such file, no memory */
 
 #endif

@@ -90,7 +90,7 @@ static void exact_of(double *restrict exact, const double *restrict acc, const f
 }
 
 static void round_span(void *restrict out, double *restrict rounded, lors_dtype dtype,
-                        const double *restrict exact, int64_t n)
+                       const double *restrict exact, int64_t n)
 {
     if (dtype == LORS_F32) {
         float *values = out;

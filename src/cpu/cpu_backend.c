@@ -12,12 +12,12 @@ struct lors_backend {
     const lors_cpu_kernels *kernels;
 };
 
-#define LORS_KERNEL_TABLE(isa)                                                              \
-    {                                                                                       \
-        #isa, LORS_KERNEL_NAME(widen_f16, isa), LORS_KERNEL_NAME(widen_bf16, isa),          \
-            LORS_KERNEL_NAME(count_nonfinite, isa), LORS_KERNEL_NAME(subtract, isa),        \
-            LORS_KERNEL_NAME(accumulate, isa), LORS_KERNEL_NAME(elect_sign, isa),           \
-            LORS_KERNEL_NAME(store_block, isa), LORS_KERNEL_NAME(dots_block, isa)           \
+#define LORS_KERNEL_TABLE(isa) \
+    { \
+#isa, LORS_KERNEL_NAME(widen_f16, isa), LORS_KERNEL_NAME(widen_bf16, isa), \
+            LORS_KERNEL_NAME(count_nonfinite, isa), LORS_KERNEL_NAME(subtract, isa), \
+            LORS_KERNEL_NAME(accumulate, isa), LORS_KERNEL_NAME(elect_sign, isa), \
+            LORS_KERNEL_NAME(store_block, isa), LORS_KERNEL_NAME(dots_block, isa) \
     }
 
 static const lors_cpu_kernels portable_kernels = LORS_KERNEL_TABLE(portable);
@@ -87,7 +87,7 @@ static void cpu_release(lors_backend *backend, lors_memory *memory)
 }
 
 static lors_status cpu_load(lors_backend *backend, lors_view out, lors_view in, lors_dtype dtype,
-                            int64_t n, lors_findings *findings)
+                            int64_t n, bool zero_nonfinite, lors_findings *findings)
 {
     float *values = lors_cpu_at(out);
     const void *bytes = lors_cpu_at(in);
@@ -100,11 +100,14 @@ static lors_status cpu_load(lors_backend *backend, lors_view out, lors_view in, 
     }
     int64_t bad = backend->kernels->count_nonfinite(values, n);
     findings->n_nonfinite = (uint64_t)bad;
+    bool found = false;
     for (int64_t i = 0; bad > 0 && i < n; i++) {
-        if ((lors_f32_bits(values[i]) & 0x7f800000u) == 0x7f800000u) {
-            findings->first_nonfinite = (uint64_t)i;
-            break;
+        if ((lors_f32_bits(values[i]) & 0x7f800000u) != 0x7f800000u) {
+            continue;
         }
+        findings->first_nonfinite = found ? findings->first_nonfinite : (uint64_t)i;
+        found = true;
+        values[i] = zero_nonfinite ? 0 : values[i];
     }
     return LORS_OK;
 }

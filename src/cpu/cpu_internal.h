@@ -15,8 +15,8 @@ static inline void *lors_cpu_at(lors_view view)
 }
 
 /* Loops over plain arrays. Each file *_kernels.c is compiled once for every x86-64 and once with
- * AVX2 (and never with fused multiply-add); both give the same bits, since lanes, order and rounding
- * are written out and the compiler may not reassociate. */
+ * AVX2 (and never with fused multiply-add); both give the same bits, since lanes, order and
+ * rounding are written out and the compiler may not reassociate. */
 typedef struct lors_cpu_kernels {
     const char *name;
     void (*widen_f16)(float *out, const uint16_t *in, int64_t n);
@@ -26,8 +26,8 @@ typedef struct lors_cpu_kernels {
     void (*accumulate)(double *acc, const lors_sum *sum, int64_t n);
     void (*elect_sign)(int8_t *signs, const lors_sum *sum, int64_t n);
     /* One block: at most LORS_BLOCK elements. */
-    void (*store_block)(void *out, lors_dtype dtype, const double *acc, const float *base, int64_t n,
-                        bool zero_nonfinite, lors_store_block *block);
+    void (*store_block)(void *out, lors_dtype dtype, const double *acc, const float *base,
+                        int64_t n, bool zero_nonfinite, lors_store_block *block);
     void (*dots_block)(double dots[3], const float *a, const float *b, int64_t n);
 } lors_cpu_kernels;
 
@@ -65,8 +65,8 @@ lors_status lors_cpu_select_kept(lors_backend *backend, lors_view state, uint64_
 
 /* low_rank.c */
 uint64_t lors_cpu_truncate_bytes(int64_t n_rows, int64_t n_cols, lors_rank rank);
-lors_status lors_cpu_truncate_rank(lors_backend *backend, lors_view low, lors_view x, int64_t n_rows,
-                                   int64_t n_cols, lors_rank rank, lors_view scratch,
+lors_status lors_cpu_truncate_rank(lors_backend *backend, lors_view low, lors_view x,
+                                   int64_t n_rows, int64_t n_cols, lors_rank rank, lors_view scratch,
                                    lors_certificate *certificate);
 
 extern const lors_backend_ops lors_cpu_ops;

@@ -1,10 +1,11 @@
 /* low_rank.c - nearest matrix of rank r: leading right singular vectors V, then the projection.
  *
  * For A (the matrix, or its transpose where it is wide): result = (A V) V' in f64, rounded once to
- * f32. V comes from block Lanczos (low_rank_krylov.c) where the rank is small and its certificate is
- * good; otherwise from the Gram matrix A'A in f64, whose eigenvectors they are. f64 keeps the squaring
- * of the condition number harmless: what a singular value below 1e-7 s_1 contributes lies under the
- * f32 rounding of A itself. Optimality: Eckart and Young 1936; LAPACK dsyevr (dsyev where it fails).
+ * f32. V comes from block Lanczos (low_rank_krylov.c) where the rank is small and its certificate
+ * is good; otherwise from the Gram matrix A'A in f64, whose eigenvectors they are. f64 keeps the
+ * squaring of the condition number harmless: what a singular value below 1e-7 s_1 contributes lies
+ * under the f32 rounding of A itself. Optimality: Eckart and Young 1936; LAPACK dsyevr (dsyev where
+ * it fails).
  */
 #include <cblas.h>
 #include <lapacke.h>
@@ -15,7 +16,9 @@
 #include "base/error.h"
 #include "cpu/low_rank.h"
 
-enum { TILE = 128 }; /* rows (or columns) of x widened to f64 at a time: fixed, part of the result */
+enum {
+    TILE = 128
+}; /* rows (or columns) of x widened to f64 at a time: fixed, part of the result */
 
 typedef struct problem {
     lors_matrix a;
@@ -41,12 +44,12 @@ static uint64_t aligned(uint64_t n_bytes)
 static uint64_t lay_out(problem *p, unsigned char *base)
 {
     uint64_t n = (uint64_t)p->a.n_short, at = 0, rank = (uint64_t)p->rank;
-    double **blocks[] = {&p->values, &p->vectors, &p->tile, &p->projected, &p->work, &p->gram,
-                         &p->copy};
+    double **blocks[] = {&p->values, &p->vectors, &p->tile, &p->projected,
+                         &p->work,   &p->gram,    &p->copy};
     p->n_work = work_size(p->a.n_short);
     p->n_integers = 10 * p->a.n_short + 1;
-    uint64_t sizes[] = {n, n * (rank + 1), TILE * n, TILE * (rank + 1), (uint64_t)p->n_work, n * n,
-                        n * n};
+    uint64_t sizes[] = {n,     n * (rank + 1), TILE * n, TILE * (rank + 1), (uint64_t)p->n_work,
+                        n * n, n * n};
     p->integers = base ? (lapack_int *)(void *)base : NULL;
     at += aligned((uint64_t)p->n_integers * sizeof(lapack_int));
     p->support = base ? (lapack_int *)(void *)(base + at) : NULL;
@@ -128,10 +131,10 @@ static double form_gram(problem *p)
 static lapack_int solve(problem *p, char job, lapack_int count)
 {
     lapack_int n = p->a.n_short, found = 0;
-    lapack_int info = LAPACKE_dsyevr_work(
-        LAPACK_COL_MAJOR, job, job == 'V' ? 'I' : 'A', 'L', n, p->copy, n, 0, 0, n - count + 1, n, 0,
-        &found, p->values, p->vectors, n, p->support, p->work, p->n_work, p->integers,
-        p->n_integers);
+    lapack_int info =
+        LAPACKE_dsyevr_work(LAPACK_COL_MAJOR, job, job == 'V' ? 'I' : 'A', 'L', n, p->copy, n, 0, 0,
+                            n - count + 1, n, 0, &found, p->values, p->vectors, n, p->support,
+                            p->work, p->n_work, p->integers, p->n_integers);
     return info ? info : found - count;
 }
 
@@ -179,8 +182,8 @@ static double project(const problem *p, const double *v)
         /* Row-major tile [count][n] times column-major v [n][r] = row-major v' transposed. */
         cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, count, r, n, 1, p->tile, n, v, n, 0,
                     p->projected, r);
-        cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, count, n, r, 1, p->projected, r, v, n,
-                    0, p->tile, n);
+        cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, count, n, r, 1, p->projected, r, v,
+                    n, 0, p->tile, n);
         double sum = 0;
         for (int64_t i = 0; i < count; i++) {
             for (int64_t j = 0; j < n; j++) {
@@ -305,7 +308,8 @@ static double squared_norm(const problem *p)
             rest += (double)x[i] * (double)x[i];
         }
         total += (((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) +
-                  ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]))) + rest;
+                  ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]))) +
+                 rest;
     }
     return total;
 }
@@ -347,14 +351,15 @@ static lors_status solve_by_gram(problem *p, lors_rank rank, lors_certificate *c
     return LORS_OK;
 }
 
-lors_status lors_cpu_truncate_rank(lors_backend *backend, lors_view low, lors_view x, int64_t n_rows,
-                                   int64_t n_cols, lors_rank rank, lors_view scratch,
-                                   lors_certificate *certificate)
+lors_status lors_cpu_truncate_rank(lors_backend *backend, lors_view low, lors_view x,
+                                   int64_t n_rows, int64_t n_cols, lors_rank rank,
+                                   lors_view scratch, lors_certificate *certificate)
 {
     (void)backend;
     *certificate = (lors_certificate){.path = ""};
     if (n_rows > INT32_MAX / 2 || n_cols > INT32_MAX / 2) {
-        return lors_fail(LORS_ERR_LIMIT, "a side of more than 2^30 elements is too long for LAPACK");
+        return lors_fail(LORS_ERR_LIMIT,
+                         "a side of more than 2^30 elements is too long for LAPACK");
     }
     problem p = problem_of(n_rows, n_cols, rank);
     p.a.x = lors_cpu_at(x);

@@ -6,8 +6,8 @@
 
 #include "cpu/cpu_internal.h"
 
-/* A is n_long x n_short: element (i, j) is x[i * n_cols + j] (tall), or x[j * n_cols + i] (wide). In
- * column-major words x is A' with n_short rows (tall) or A with n_long rows (wide). */
+/* A is n_long x n_short: element (i, j) is x[i * n_cols + j] (tall), or x[j * n_cols + i] (wide).
+ * In column-major words x is A' with n_short rows (tall) or A with n_long rows (wide). */
 typedef struct lors_matrix {
     const float *x;
     int64_t n_rows, n_cols;
@@ -18,7 +18,7 @@ typedef struct lors_matrix {
 /* The leading right singular vectors of A found by block Lanczos, or not found. */
 typedef struct lors_krylov {
     lapack_int rank;
-    double *vectors; /* out: [rank][n_short], orthonormal; as columns of ascending singular value */
+    double *vectors; /* out: [rank][n_short], orthonormal, by ascending singular value */
     double *values;  /* out: [rank] squared singular values, ascending */
     double next;     /* out: the largest squared singular value not used */
     double residual; /* out: Frobenius norm of A'A V - V diag(values), over the largest value */

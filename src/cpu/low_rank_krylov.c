@@ -3,8 +3,8 @@
  * The Krylov space of A'A from a random block of BLOCK columns; products with A in f32, everything
  * small in f64. With T = V'A'AV and Ritz pairs (theta, y), the residual of each is known exactly as
  * R y_last, R being the factor that the next block leaves: it gives the estimate by which the
- * iteration stops, and the certificate. Source: Golub and Underwood 1977; the estimate is first-order
- * perturbation theory of the projector.
+ * iteration stops, and the certificate. Source: Golub and Underwood 1977; the estimate is
+ * first-order perturbation theory of the projector.
  */
 #include <cblas.h>
 #include <math.h>
@@ -22,13 +22,13 @@ static const double stop_projection = 2e-5, stop_energy = 1e-7, stop_gap = 4e-3;
 typedef struct lanczos {
     const lors_matrix *a;
     lapack_int n, m, l, max_l;
-    float *basis;   /* [max_l][n]: columns */
-    float *next;    /* [BLOCK][n] */
-    float *image;   /* [BLOCK][m] */
-    float *overlap; /* [BLOCK][max_l] */
-    double *wide;   /* [BLOCK][n]: the next block in f64 */
+    float *basis;     /* [max_l][n]: columns */
+    float *next;      /* [BLOCK][n] */
+    float *image;     /* [BLOCK][m] */
+    float *overlap;   /* [BLOCK][max_l] */
+    double *wide;     /* [BLOCK][n]: the next block in f64 */
     double *t, *ritz; /* [max_l][max_l]: T; its eigenvectors */
-    double *theta;  /* [max_l], ascending */
+    double *theta;    /* [max_l], ascending */
     double *work;
     lapack_int n_work;
     double r[BLOCK * BLOCK]; /* upper triangle: what the next block leaves, column-major */
@@ -57,10 +57,14 @@ static uint64_t lay_out(lanczos *s, unsigned char *base)
     struct {
         void **place;
         uint64_t n_bytes;
-    } blocks[] = {{(void **)&s->basis, 4 * (l + BLOCK) * n}, {(void **)&s->next, 4 * BLOCK * n},
-                  {(void **)&s->image, 4 * BLOCK * m},       {(void **)&s->overlap, 4 * BLOCK * l},
-                  {(void **)&s->wide, 8 * BLOCK * n},        {(void **)&s->t, 8 * l * l},
-                  {(void **)&s->ritz, 8 * l * l},            {(void **)&s->theta, 8 * l},
+    } blocks[] = {{(void **)&s->basis, 4 * (l + BLOCK) * n},
+                  {(void **)&s->next, 4 * BLOCK * n},
+                  {(void **)&s->image, 4 * BLOCK * m},
+                  {(void **)&s->overlap, 4 * BLOCK * l},
+                  {(void **)&s->wide, 8 * BLOCK * n},
+                  {(void **)&s->t, 8 * l * l},
+                  {(void **)&s->ritz, 8 * l * l},
+                  {(void **)&s->theta, 8 * l},
                   {(void **)&s->work, 8 * (uint64_t)s->n_work}};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) {
         if (base) {
@@ -124,8 +128,8 @@ static bool cholesky_step(lanczos *s, double *r)
     if (LAPACKE_dpotrf_work(LAPACK_COL_MAJOR, 'U', BLOCK, r, BLOCK) != 0) {
         return false;
     }
-    cblas_dtrsm(CblasColMajor, CblasRight, CblasUpper, CblasNoTrans, CblasNonUnit, s->n, BLOCK, 1, r,
-                BLOCK, s->wide, s->n);
+    cblas_dtrsm(CblasColMajor, CblasRight, CblasUpper, CblasNoTrans, CblasNonUnit, s->n, BLOCK, 1,
+                r, BLOCK, s->wide, s->n);
     return true;
 }
 

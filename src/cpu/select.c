@@ -34,7 +34,8 @@ uint64_t lors_cpu_select_bytes(uint64_t total)
     return (sizeof(selection) + blocks_of(total) * sizeof(uint32_t) + 63) & ~(uint64_t)63;
 }
 
-lors_status lors_cpu_select_begin(lors_backend *backend, lors_view state, uint64_t total, uint64_t k)
+lors_status lors_cpu_select_begin(lors_backend *backend, lors_view state, uint64_t total,
+                                  uint64_t k)
 {
     (void)backend;
     selection *s = lors_cpu_at(state);

@@ -64,8 +64,12 @@ static span span_at(const lors_sum *sum, const float *stack, const uint8_t *mask
     const float *base = lors_cpu_at(sum->base), *low = lors_cpu_at(sum->low);
     const int8_t *signs = lors_cpu_at(sum->signs);
     int64_t slice = model * sum->stride + first;
-    return (span){stack + slice, base ? base + first : zeros, low ? low + first : NULL,
-                  masks ? masks + slice : NULL, signs ? signs + first : NULL, n};
+    return (span){stack + slice,
+                  base ? base + first : zeros,
+                  low ? low + first : NULL,
+                  masks ? masks + slice : NULL,
+                  signs ? signs + first : NULL,
+                  n};
 }
 
 /* sum_of[i] = the terms of all models in model order; weight_of[i] = the weights of those counted

@@ -38,16 +38,17 @@ bool lors_ckpt_file_is(const lors_ckpt_file *file, const struct stat *info)
 {
     lors_ckpt_file now = {0};
     note_identity(&now, info);
-    return now.n_bytes == file->n_bytes && now.device == file->device &&
-           now.inode == file->inode && now.mtime_ns == file->mtime_ns &&
-           now.ctime_ns == file->ctime_ns;
+    return now.n_bytes == file->n_bytes && now.device == file->device && now.inode == file->inode &&
+           now.mtime_ns == file->mtime_ns && now.ctime_ns == file->ctime_ns;
 }
 
 lors_status lors_ckpt_fail_changed(const lors_ckpt_file *file)
 {
     char label[LORS_ESCAPED_MAX];
-    return lors_fail(LORS_ERR_INPUT, "%s: the file changed while it was read: run again when "
-                     "nothing writes to it", lors_label(file->path, label));
+    return lors_fail(LORS_ERR_INPUT,
+                     "%s: the file changed while it was read: run again when "
+                     "nothing writes to it",
+                     lors_label(file->path, label));
 }
 
 lors_status lors_ckpt_check_unchanged(const lors_checkpoint *checkpoint)
@@ -101,8 +102,8 @@ static lors_status load_file(lors_ckpt_file *file, char *path)
     LORS_TRY(check_kind(path));
     LORS_TRY(lors_file_open_read(path, &source.fd, &info));
     note_identity(file, &info);
-    lors_status status = lors_st_parse(lors_label(path, label), read_source, &source,
-                                       file->n_bytes, &file->header);
+    lors_status status =
+        lors_st_parse(lors_label(path, label), read_source, &source, file->n_bytes, &file->header);
     lors_file_table()->close(source.fd);
     return status;
 }
@@ -156,12 +157,20 @@ static lors_status add_tensor(lors_checkpoint *checkpoint, int32_t file, const l
     const lors_ckpt_file *of = &checkpoint->files[file];
     lors_ckpt_tensor *tensor = &checkpoint->tensors[index];
     if (memchr(from->name, '\0', from->name_bytes)) {
-        return lors_fail(LORS_ERR_INPUT, "%s: tensor '%s': its name holds a NUL, which no model "
-                         "has a use for", lors_label(of->path, label),
+        return lors_fail(LORS_ERR_INPUT,
+                         "%s: tensor '%s': its name holds a NUL, which no model "
+                         "has a use for",
+                         lors_label(of->path, label),
                          lors_escape(from->name, from->name_bytes, name));
     }
-    *tensor = (lors_ckpt_tensor){from->name, from->name_bytes, from->dtype, from->n_dims,
-                                 from->shape, from->n_elements, from->end - from->begin, file,
+    *tensor = (lors_ckpt_tensor){from->name,
+                                 from->name_bytes,
+                                 from->dtype,
+                                 from->n_dims,
+                                 from->shape,
+                                 from->n_elements,
+                                 from->end - from->begin,
+                                 file,
                                  of->header->data_start + from->begin};
     if (!lors_map_put(checkpoint->by_name, tensor->name, tensor->name_bytes, index, &existing)) {
         return lors_fail_memory(tensor->name_bytes);
@@ -241,11 +250,13 @@ static lors_status check_shard_exists(const lors_checkpoint *checkpoint, const c
     if (failed) {
         return lors_fail_memory(strlen(checkpoint->path) + strlen(name) + 2);
     }
-    return lors_fail(LORS_ERR_INPUT, "%s/%s: it names '%s', which is missing: the download is "
-                     "incomplete%s", lors_label(checkpoint->path, label), index_name,
-                     lors_escape_text(name, shard),
+    return lors_fail(LORS_ERR_INPUT,
+                     "%s/%s: it names '%s', which is missing: the download is "
+                     "incomplete%s",
+                     lors_label(checkpoint->path, label), index_name, lors_escape_text(name, shard),
                      has_single ? "; or, if model.safetensors beside it is the model, remove the "
-                                  "index" : ", get it again");
+                                  "index"
+                                : ", get it again");
 }
 
 static lors_status warn_of_index(lors_checkpoint *checkpoint, const lors_shard_index *index,
@@ -291,8 +302,8 @@ static lors_status open_shards(lors_checkpoint *checkpoint, bool follow_symlinks
     }
     LORS_TRY_CLEAN(make_files(checkpoint, n_files));
     for (int32_t i = 0; i < n_files; i++) {
-        LORS_TRY_CLEAN(add_folder_file(checkpoint, lors_shard_index_name(index, i),
-                                       follow_symlinks));
+        LORS_TRY_CLEAN(
+            add_folder_file(checkpoint, lors_shard_index_name(index, i), follow_symlinks));
     }
     LORS_TRY_CLEAN(collect_tensors(checkpoint));
     LORS_TRY_CLEAN(warn_of_index(checkpoint, index, has_single));
@@ -402,9 +413,10 @@ lors_status lors_checkpoint_open(const char *path, bool follow_symlinks, lors_ch
     lors_status status;
     *out = NULL;
     if (stat(path, &info) != 0) {
-        return errno == ENOENT ? lors_fail(LORS_ERR_IO, "%s: no such file or folder: check the path",
-                                           lors_label(path, label))
-                               : lors_file_fail(path, "cannot be examined", errno);
+        return errno == ENOENT
+                   ? lors_fail(LORS_ERR_IO, "%s: no such file or folder: check the path",
+                               lors_label(path, label))
+                   : lors_file_fail(path, "cannot be examined", errno);
     }
     lors_checkpoint *checkpoint = lors_new(1, sizeof *checkpoint);
     if (!checkpoint || !(checkpoint->path = copy_path(path))) {
@@ -412,8 +424,8 @@ lors_status lors_checkpoint_open(const char *path, bool follow_symlinks, lors_ch
         return lors_fail_memory(sizeof *checkpoint);
     }
     checkpoint->is_folder = S_ISDIR(info.st_mode);
-    status = checkpoint->is_folder ? open_folder(checkpoint, follow_symlinks)
-                                   : open_single(checkpoint);
+    status =
+        checkpoint->is_folder ? open_folder(checkpoint, follow_symlinks) : open_single(checkpoint);
     if (status != LORS_OK) {
         lors_checkpoint_close(checkpoint);
         return status;

@@ -21,9 +21,9 @@ static lors_status fail_range(const lors_ckpt_tensor *tensor, uint64_t offset, u
                               uint64_t allowed, const char *unit)
 {
     char name[LORS_ESCAPED_MAX];
-    return lors_fail(LORS_ERR_USAGE, "tensor '%s': %" PRIu64 " %s from %" PRIu64 " on (it has %"
-                     PRIu64 ")", lors_escape(tensor->name, tensor->name_bytes, name), count, unit,
-                     offset, allowed);
+    return lors_fail(
+        LORS_ERR_USAGE, "tensor '%s': %" PRIu64 " %s from %" PRIu64 " on (it has %" PRIu64 ")",
+        lors_escape(tensor->name, tensor->name_bytes, name), count, unit, offset, allowed);
 }
 
 lors_status lors_ckpt_read_at(lors_checkpoint *checkpoint, const lors_ckpt_tensor *tensor,

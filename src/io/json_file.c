@@ -27,8 +27,9 @@ static lors_status fail_json(const char *path, const json_error_t *error)
         lors_escape(quoted, n_quoted, shown);
     }
     if (strstr(shown, "NaN") || strstr(shown, "Infinity")) {
-        advice = ": NaN and Infinity are no JSON, though Python writes them: replace them by null or "
-                 "a number";
+        advice =
+            ": NaN and Infinity are no JSON, though Python writes them: replace them by null or "
+            "a number";
     } else if (strstr(error->text, "duplicate")) {
         advice = ": readers would disagree on which value counts, remove one";
     } else if (strstr(error->text, "decode")) {
@@ -54,7 +55,8 @@ lors_status lors_json_read(const char *path, size_t max_bytes, json_t **out, cha
     } else if (!json_is_object(*out)) {
         json_decref(*out);
         *out = NULL;
-        status = lors_fail(LORS_ERR_INPUT, "%s:1:1: expected a JSON object", lors_label(path, label));
+        status =
+            lors_fail(LORS_ERR_INPUT, "%s:1:1: expected a JSON object", lors_label(path, label));
     } else if (text) {
         *text = bytes;
         *n_bytes = n;

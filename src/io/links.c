@@ -28,8 +28,8 @@ static bool is_hub_cache(const char *folder, const char *target)
     for (const char *at = strstr(folder, snapshots); at; at = strstr(at + 1, snapshots)) {
         size_t n_repo = (size_t)(at - folder);
         const char *rest = target + n_repo;
-        if (strncmp(target, folder, n_repo) == 0 &&
-            strncmp(rest, blobs, sizeof blobs - 1) == 0 && !strchr(rest + sizeof blobs - 1, '/')) {
+        if (strncmp(target, folder, n_repo) == 0 && strncmp(rest, blobs, sizeof blobs - 1) == 0 &&
+            !strchr(rest + sizeof blobs - 1, '/')) {
             return true;
         }
     }
@@ -40,8 +40,10 @@ static lors_status fail_link(const char *path, int error)
 {
     char label[LORS_ESCAPED_MAX];
     if (error == ENOENT || error == ENOTDIR) {
-        return lors_fail(LORS_ERR_INPUT, "%s: a link to a file that is missing: the download is "
-                         "incomplete, get it again", lors_label(path, label));
+        return lors_fail(LORS_ERR_INPUT,
+                         "%s: a link to a file that is missing: the download is "
+                         "incomplete, get it again",
+                         lors_label(path, label));
     }
     if (error == ELOOP) {
         return lors_fail(LORS_ERR_INPUT, "%s: a link that leads back to itself",
@@ -62,7 +64,8 @@ static lors_status check_target(const char *folder, const char *path)
     if (is_below(target, real_folder, strlen(real_folder)) || is_hub_cache(real_folder, target)) {
         return LORS_OK;
     }
-    return lors_fail(LORS_ERR_INPUT, "%s: a link that leaves the model's folder (to %s): copy the "
+    return lors_fail(LORS_ERR_INPUT,
+                     "%s: a link that leaves the model's folder (to %s): copy the "
                      "file there, or give --follow-symlinks if you trust the model",
                      lors_label(path, label), lors_label(target, shown));
 }

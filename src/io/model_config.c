@@ -52,8 +52,8 @@ static lors_status take_all(const char *path, const json_t *root, lors_model_con
     if (architectures && !json_is_null(architectures) && !json_is_array(architectures)) {
         return fail_key(path, "architectures", "an array of strings");
     }
-    LORS_TRY(take_text(path, "architectures", json_array_get(architectures, 0),
-                       &out->architecture));
+    LORS_TRY(
+        take_text(path, "architectures", json_array_get(architectures, 0), &out->architecture));
     LORS_TRY(take_text(path, "model_type", json_object_get(root, "model_type"), &out->model_type));
     bool has_dtype = dtype && !json_is_null(dtype);
     LORS_TRY(take_text(path, has_dtype ? "dtype" : "torch_dtype",

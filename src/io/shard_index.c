@@ -81,9 +81,10 @@ static lors_status read_weight_map(lors_shard_index *index, lors_map *seen)
     {
         const char *shard = json_string_value(value);
         if (!shard) {
-            return lors_fail(LORS_ERR_INPUT, "%s: tensor '%s': the name of its file must be a "
-                             "string", lors_label(index->path, label),
-                             lors_escape_text(tensor, name));
+            return lors_fail(LORS_ERR_INPUT,
+                             "%s: tensor '%s': the name of its file must be a "
+                             "string",
+                             lors_label(index->path, label), lors_escape_text(tensor, name));
         }
         why = unfit_name(shard);
         if (why) {
@@ -116,9 +117,10 @@ lors_status lors_shard_index_read(const char *path, lors_shard_index **out)
     LORS_TRY_CLEAN(lors_json_read(path, INDEX_MAX_BYTES, &index->root, NULL, NULL));
     index->weight_map = json_object_get(index->root, "weight_map");
     if (!json_is_object(index->weight_map)) {
-        status = lors_fail(LORS_ERR_INPUT, "%s: weight_map is %s (expected an object of tensor "
-                           "names and file names)", lors_label(path, label),
-                           index->weight_map ? "no object" : "missing");
+        status = lors_fail(LORS_ERR_INPUT,
+                           "%s: weight_map is %s (expected an object of tensor "
+                           "names and file names)",
+                           lors_label(path, label), index->weight_map ? "no object" : "missing");
         goto cleanup;
     }
     LORS_TRY_CLEAN(read_weight_map(index, seen));
@@ -162,8 +164,9 @@ static lors_status check_listed(const lors_shard_index *index, const lors_checkp
         int64_t found = lors_ckpt_find(checkpoint, tensor);
         if (found < 0 ||
             strcmp(checkpoint->files[checkpoint->tensors[found].file].name, shard) != 0) {
-            return fail_index(index, tensor, shard, found < 0 ? "does not hold it, nor does another"
-                                                              : "does not hold it, another does");
+            return fail_index(index, tensor, shard,
+                              found < 0 ? "does not hold it, nor does another"
+                                        : "does not hold it, another does");
         }
     }
     return LORS_OK;
@@ -176,9 +179,11 @@ static lors_status check_unlisted(const lors_shard_index *index, const lors_chec
     for (int64_t i = 0; i < checkpoint->n_tensors; i++) {
         const lors_ckpt_tensor *tensor = &checkpoint->tensors[i];
         if (!json_object_get(index->weight_map, tensor->name)) {
-            return lors_fail(LORS_ERR_INPUT, "%s: tensor '%s': it is in the file but not in the "
+            return lors_fail(LORS_ERR_INPUT,
+                             "%s: tensor '%s': it is in the file but not in the "
                              "index (%s): index and files do not belong together, get the model "
-                             "again", lors_label(checkpoint->files[tensor->file].path, label),
+                             "again",
+                             lors_label(checkpoint->files[tensor->file].path, label),
                              lors_escape_text(tensor->name, name), "model.safetensors.index.json");
         }
     }

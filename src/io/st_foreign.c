@@ -15,8 +15,9 @@ typedef struct foreign_kind {
 #define CONVERT "convert it to safetensors first (load it with its own library and save it again)"
 
 static const foreign_kind foreign_kinds[] = {
-    {"version https://git-lfs", "a Git LFS pointer, not the model itself: run `git lfs pull` in its "
-                                "repository"},
+    {"version https://git-lfs",
+     "a Git LFS pointer, not the model itself: run `git lfs pull` in its "
+     "repository"},
     {"<", "a web page saved as a model: download it again (a login or a licence may be needed)"},
     {"Entry not found", "a hub's answer that there is no such file: download it again"},
     {"PK\x03\x04", "a PyTorch zip file: " CONVERT},

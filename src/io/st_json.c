@@ -380,8 +380,7 @@ static lors_status ignore_number(lors_lexer *lexer)
     for (; size.n_leading < 17; size.n_leading++) {
         size.leading *= 10;
     }
-    if (size.nonzero &&
-        (size.exponent > 309 || (size.exponent == 309 && size.leading > largest))) {
+    if (size.nonzero && (size.exponent > 309 || (size.exponent == 309 && size.leading > largest))) {
         return lors_lexer_fail(lexer, at, "the number is too large for a double");
     }
     return lexer->status;
@@ -413,20 +412,22 @@ lors_status lors_lexer_ignore(lors_lexer *lexer, int depth)
 {
     size_t unused = 0;
     switch (lors_lexer_peek_token(lexer)) {
-    case '{':
-        return ignore_members(lexer, '}', depth);
-    case '[':
-        return ignore_members(lexer, ']', depth);
-    case '"':
-        return lors_lexer_string(lexer, NULL, 0, &unused);
-    case 't':
-        return lors_lexer_word(lexer, "true");
-    case 'f':
-        return lors_lexer_word(lexer, "false");
-    case '-': case '0': case '1': case '2': case '3': case '4':
-    case '5': case '6': case '7': case '8': case '9':
-        return ignore_number(lexer);
-    default:
-        return lors_lexer_word(lexer, "null");
+    case '{': return ignore_members(lexer, '}', depth);
+    case '[': return ignore_members(lexer, ']', depth);
+    case '"': return lors_lexer_string(lexer, NULL, 0, &unused);
+    case 't': return lors_lexer_word(lexer, "true");
+    case 'f': return lors_lexer_word(lexer, "false");
+    case '-':
+    case '0':
+    case '1':
+    case '2':
+    case '3':
+    case '4':
+    case '5':
+    case '6':
+    case '7':
+    case '8':
+    case '9': return ignore_number(lexer);
+    default: return lors_lexer_word(lexer, "null");
     }
 }

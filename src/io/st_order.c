@@ -91,28 +91,31 @@ static lors_status check_coverage(lors_lexer *lexer, const lors_st_header *heade
         lexer->tensor = tensor->name;
         lexer->tensor_bytes = tensor->name_bytes;
         if (tensor->begin > covered) {
-            return lors_lexer_fail(lexer, name_at[i], "data_offsets begin at %" PRIu64
+            return lors_lexer_fail(lexer, name_at[i],
+                                   "data_offsets begin at %" PRIu64
                                    ", but the tensors before it end at %" PRIu64 ": the %" PRIu64
                                    " bytes between belong to nothing",
                                    tensor->begin, covered, tensor->begin - covered);
         }
         if (tensor->begin < covered) {
-            return lors_lexer_fail(lexer, name_at[i], "data_offsets begin at %" PRIu64
-                                   ", within tensor '%s', which ends at %" PRIu64,
-                                   tensor->begin, lors_escape(last->name, last->name_bytes, before),
-                                   covered);
+            return lors_lexer_fail(
+                lexer, name_at[i],
+                "data_offsets begin at %" PRIu64 ", within tensor '%s', which ends at %" PRIu64,
+                tensor->begin, lors_escape(last->name, last->name_bytes, before), covered);
         }
         covered = tensor->end;
     }
     lexer->tensor = NULL;
     if (__builtin_add_overflow(covered, header->data_start, &file_end) ||
         file_end > header->file_bytes) {
-        return lors_lexer_fail(lexer, header->file_bytes, "the file ends here, %" PRIu64
+        return lors_lexer_fail(lexer, header->file_bytes,
+                               "the file ends here, %" PRIu64
                                " bytes are missing: the download is incomplete, get it again",
                                covered - (header->file_bytes - header->data_start));
     }
     if (file_end < header->file_bytes) {
-        return lors_lexer_fail(lexer, file_end, "%" PRIu64 " extra bytes after the last "
+        return lors_lexer_fail(lexer, file_end,
+                               "%" PRIu64 " extra bytes after the last "
                                "tensor: no tensor owns them, save the file again",
                                header->file_bytes - file_end);
     }

@@ -14,9 +14,9 @@
 typedef struct parser {
     lors_lexer lexer;
     lors_st_header *header;
-    lors_map *names;     /* name -> index */
-    uint32_t *name_at;   /* byte of each tensor's name, for messages; headers are below 2^32 */
-    int64_t capacity;    /* of header->tensors and name_at */
+    lors_map *names;   /* name -> index */
+    uint32_t *name_at; /* byte of each tensor's name, for messages; headers are below 2^32 */
+    int64_t capacity;  /* of header->tensors and name_at */
     bool has_metadata;
     char name[LORS_ST_MAX_NAME];
 } parser;
@@ -42,7 +42,8 @@ static lors_status read_dtype(parser *p, tensor_fields *fields)
     LORS_TRY(lors_lexer_string(&p->lexer, name, sizeof name, &n_bytes));
     if (n_bytes > sizeof name || !lors_dtype_find(name, n_bytes, &fields->dtype)) {
         size_t n_shown = n_bytes < sizeof name ? n_bytes : sizeof name;
-        return lors_lexer_fail(&p->lexer, at, "unknown dtype '%s' (allowed: F32, F16, BF16, I64 "
+        return lors_lexer_fail(&p->lexer, at,
+                               "unknown dtype '%s' (allowed: F32, F16, BF16, I64 "
                                "and the others of safetensors, in capitals)",
                                lors_escape(name, n_shown, shown));
     }
@@ -85,8 +86,9 @@ static lors_status read_offsets(parser *p, tensor_fields *fields)
     LORS_TRY(lors_lexer_u64(lexer, &fields->end));
     LORS_TRY(lors_lexer_expect(lexer, ']', "']' (data_offsets are two numbers)"));
     if (fields->end < fields->begin) {
-        return lors_lexer_fail(lexer, at, "data_offsets end at %" PRIu64 ", before they begin (%"
-                               PRIu64 ")", fields->end, fields->begin);
+        return lors_lexer_fail(lexer, at,
+                               "data_offsets end at %" PRIu64 ", before they begin (%" PRIu64 ")",
+                               fields->end, fields->begin);
     }
     return LORS_OK;
 }
@@ -123,8 +125,7 @@ static lors_status read_fields(parser *p, tensor_fields *fields)
         } else if (n_key == 5 && memcmp(key, "shape", 5) == 0) {
             LORS_TRY(read_field(p, fields, at, &fields->has_shape, "shape", read_shape));
         } else if (n_key == 12 && memcmp(key, "data_offsets", 12) == 0) {
-            LORS_TRY(read_field(p, fields, at, &fields->has_offsets, "data_offsets",
-                                read_offsets));
+            LORS_TRY(read_field(p, fields, at, &fields->has_offsets, "data_offsets", read_offsets));
         } else {
             p->header->loose = true;
             LORS_TRY(lors_lexer_ignore(lexer, 1));
@@ -148,22 +149,27 @@ static lors_status check_size(parser *p, const tensor_fields *fields, uint64_t *
     for (int32_t i = 0; i < fields->n_dims; i++) {
         empty = empty || fields->shape[i] == 0;
         if (fields->shape[i] != 0 && __builtin_mul_overflow(product, fields->shape[i], &product)) {
-            return lors_lexer_fail(&p->lexer, fields->at, "the shape overflows: its product is "
+            return lors_lexer_fail(&p->lexer, fields->at,
+                                   "the shape overflows: its product is "
                                    "beyond 2^63 - 1 elements");
         }
     }
     *n_elements = empty ? 0 : (uint64_t)product;
     if (__builtin_mul_overflow(*n_elements, (uint64_t)lors_dtype_bits(fields->dtype), &n_bits)) {
-        return lors_lexer_fail(&p->lexer, fields->at, "the size overflows: %" PRIu64 " elements of "
-                               "%s are beyond 2^64 bits", *n_elements,
-                               lors_dtype_name(fields->dtype));
+        return lors_lexer_fail(&p->lexer, fields->at,
+                               "the size overflows: %" PRIu64 " elements of "
+                               "%s are beyond 2^64 bits",
+                               *n_elements, lors_dtype_name(fields->dtype));
     }
     if (n_bits % 8 != 0) {
-        return lors_lexer_fail(&p->lexer, fields->at, "%" PRIu64 " elements of %s fill no whole "
-                               "number of bytes", *n_elements, lors_dtype_name(fields->dtype));
+        return lors_lexer_fail(&p->lexer, fields->at,
+                               "%" PRIu64 " elements of %s fill no whole "
+                               "number of bytes",
+                               *n_elements, lors_dtype_name(fields->dtype));
     }
     if (n_bits / 8 != n_found) {
-        return lors_lexer_fail(&p->lexer, fields->at, "dtype and shape ask for %" PRIu64 " bytes "
+        return lors_lexer_fail(&p->lexer, fields->at,
+                               "dtype and shape ask for %" PRIu64 " bytes "
                                "(%" PRIu64 " elements of %s), data_offsets hold %" PRIu64,
                                n_bits / 8, *n_elements, lors_dtype_name(fields->dtype), n_found);
     }
@@ -188,7 +194,8 @@ static lors_status grow(parser *p)
     size_t n_bytes = (size_t)capacity * sizeof *header->tensors;
     lors_st_tensor *tensors = lors_resize(header->tensors, n_bytes);
     header->tensors = tensors ? tensors : header->tensors;
-    uint32_t *name_at = tensors ? lors_resize(p->name_at, (size_t)capacity * sizeof *name_at) : NULL;
+    uint32_t *name_at =
+        tensors ? lors_resize(p->name_at, (size_t)capacity * sizeof *name_at) : NULL;
     p->name_at = name_at ? name_at : p->name_at;
     if (!name_at) {
         return lors_fail_memory(n_bytes);
@@ -207,8 +214,9 @@ static lors_status add_name(parser *p, uint64_t at, size_t n_bytes, const char *
         return lors_fail_memory(n_bytes + 1);
     }
     if (existing >= 0) {
-        return lors_lexer_fail(&p->lexer, at, "the name '%s' is given twice (first at byte %"
-                               PRIu32 "): readers would disagree on which one counts",
+        return lors_lexer_fail(&p->lexer, at,
+                               "the name '%s' is given twice (first at byte %" PRIu32
+                               "): readers would disagree on which one counts",
                                lors_escape(p->name, n_bytes, shown), p->name_at[existing]);
     }
     for (size_t i = 0; i < n_bytes; i++) {

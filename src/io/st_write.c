@@ -12,8 +12,8 @@ enum { MAX_ALIGNMENT = 1 << 20 };
 static lors_status fail_entry(const lors_st_entry *entry, lors_status status, const char *why)
 {
     char name[LORS_ESCAPED_MAX];
-    return lors_fail(status, "tensor '%s' cannot be written: %s", lors_escape_text(entry->name, name),
-                     why);
+    return lors_fail(status, "tensor '%s' cannot be written: %s",
+                     lors_escape_text(entry->name, name), why);
 }
 
 static lors_status check_name(const lors_st_entry *entry, int64_t index, lors_map *names)
@@ -47,8 +47,8 @@ static lors_status check_size(const lors_st_entry *entry)
     for (int32_t i = 0; i < entry->n_dims; i++) {
         int64_t dim = entry->shape[i];
         empty = empty || dim == 0;
-        overflow = overflow || dim < 0 ||
-                   (dim != 0 && __builtin_mul_overflow(product, dim, &product));
+        overflow =
+            overflow || dim < 0 || (dim != 0 && __builtin_mul_overflow(product, dim, &product));
     }
     uint64_t n_elements = empty ? 0 : (uint64_t)product;
     if (overflow ||
@@ -139,8 +139,10 @@ static lors_status finish_header(lors_text *header, size_t alignment)
     }
     uint64_t n_json = header->length - 8;
     if (n_json > LORS_ST_MAX_HEADER) {
-        return lors_fail(LORS_ERR_LIMIT, "the header would have more than %d bytes: write several "
-                         "files (--max-shard-size)", LORS_ST_MAX_HEADER);
+        return lors_fail(LORS_ERR_LIMIT,
+                         "the header would have more than %d bytes: write several "
+                         "files (--max-shard-size)",
+                         LORS_ST_MAX_HEADER);
     }
     for (int i = 0; i < 8; i++) {
         header->bytes[i] = (char)(unsigned char)(n_json >> (8 * i) & 0xff);

@@ -59,7 +59,8 @@ static lors_status set_paths(lors_staging *staging, const char *out_path)
         staging->out[--n] = '\0';
     }
     const char *name = staging->out ? lors_path_base(staging->out) : "x";
-    if (strcmp(name, "") == 0 || strcmp(name, ".") == 0 || strcmp(name, "..") == 0) {
+    if (strcmp(name, "") == 0 || strcmp(name, "/") == 0 || strcmp(name, ".") == 0 ||
+        strcmp(name, "..") == 0) {
         return lors_fail(LORS_ERR_IO, "'%s' names no new folder: give the output a name of its own",
                          lors_label(out_path, label));
     }
@@ -77,7 +78,8 @@ static lors_status check_parent(const lors_staging *staging)
     struct stat info;
     char label[LORS_ESCAPED_MAX];
     if (stat(staging->parent, &info) != 0) {
-        return errno == ENOENT ? lors_fail(LORS_ERR_IO, "%s: no such folder: create it first (mkdir "
+        return errno == ENOENT ? lors_fail(LORS_ERR_IO,
+                                           "%s: no such folder: create it first (mkdir "
                                            "-p), the output goes into it",
                                            lors_label(staging->parent, label))
                                : lors_file_fail(staging->parent, "cannot be examined", errno);
@@ -107,13 +109,14 @@ static lors_status try_lock(lors_staging *staging, bool *gone)
         int error = errno;
         lors_file_table()->close(fd);
         return error == EWOULDBLOCK
-                   ? lors_fail(LORS_ERR_IO, "%s: another run is writing it now (it holds %s): wait "
-                               "for its end or give another name", lors_label(staging->out, label),
-                               lors_label(staging->lock, lock))
+                   ? lors_fail(LORS_ERR_IO,
+                               "%s: another run is writing it now (it holds %s): wait "
+                               "for its end or give another name",
+                               lors_label(staging->out, label), lors_label(staging->lock, lock))
                    : lors_file_fail(staging->lock, "cannot be locked", error);
     }
-    if (fstat(fd, &held) != 0 || stat(staging->lock, &named) != 0 ||
-        held.st_dev != named.st_dev || held.st_ino != named.st_ino) {
+    if (fstat(fd, &held) != 0 || stat(staging->lock, &named) != 0 || held.st_dev != named.st_dev ||
+        held.st_ino != named.st_ino) {
         lors_file_table()->close(fd);
         *gone = true;
         return LORS_OK;
@@ -157,7 +160,8 @@ static lors_status recover(const lors_staging *staging)
     bool has_out = exists(staging->out, &info), has_staging = exists(staging->staging, &info);
     if (exists(staging->old, &info)) {
         if (has_out && has_staging) {
-            return lors_fail(LORS_ERR_IO, "%s: an interrupted run put an older model aside here, and "
+            return lors_fail(LORS_ERR_IO,
+                             "%s: an interrupted run put an older model aside here, and "
                              "another one has taken its name since: move it away or remove it",
                              lors_label(staging->old, label));
         }
@@ -189,9 +193,11 @@ static lors_status check_model_folder(const char *path)
     }
     closedir(entries);
     return empty || model ? LORS_OK
-                          : lors_fail(LORS_ERR_IO, "%s: exists and is no model folder (neither empty "
+                          : lors_fail(LORS_ERR_IO,
+                                      "%s: exists and is no model folder (neither empty "
                                       "nor with a config.json or safetensors file), it is not "
-                                      "replaced: give another name", lors_label(path, label));
+                                      "replaced: give another name",
+                                      lors_label(path, label));
 }
 
 /* May OUT be written? *replaces: there is one. */
@@ -206,15 +212,18 @@ static lors_status check_out(const lors_staging *staging, bool *replaces)
                                : lors_file_fail(staging->out, "cannot be examined", errno);
     }
     if (S_ISLNK(info.st_mode)) {
-        return lors_fail(LORS_ERR_IO, "%s: is a link: give the folder that it points to, or another "
-                         "name", label);
+        return lors_fail(LORS_ERR_IO,
+                         "%s: is a link: give the folder that it points to, or another "
+                         "name",
+                         label);
     }
     if (!S_ISDIR(info.st_mode)) {
-        return lors_fail(LORS_ERR_IO, "%s: exists already and is no folder: give another name", label);
+        return lors_fail(LORS_ERR_IO, "%s: exists already and is no folder: give another name",
+                         label);
     }
     if (!staging->force) {
-        return lors_fail(LORS_ERR_IO, "%s: exists already: give --force to replace it or another name",
-                         label);
+        return lors_fail(LORS_ERR_IO,
+                         "%s: exists already: give --force to replace it or another name", label);
     }
     return check_model_folder(staging->out);
 }
@@ -435,9 +444,10 @@ static lors_status replace_in_two_steps(const lors_staging *staging)
     if (table->rename(staging->old, staging->out) == 0) {
         return lors_file_fail(staging->staging, "cannot be given its name", error);
     }
-    return lors_fail(LORS_ERR_IO, "%s: cannot be replaced: what it was is now %s, rename it back (the "
-                     "next run to the same output would do so)", lors_label(staging->out, out),
-                     lors_label(staging->old, old));
+    return lors_fail(LORS_ERR_IO,
+                     "%s: cannot be replaced: what it was is now %s, rename it back (the "
+                     "next run to the same output would do so)",
+                     lors_label(staging->out, out), lors_label(staging->old, old));
 }
 
 static lors_status put_in_place(const lors_staging *staging, bool replaces, swap_kind *swap)

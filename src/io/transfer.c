@@ -92,7 +92,8 @@ static void finish(lors_transfer *transfer, lors_transfer_req *request, lors_sta
 
 static void keep_message(lors_transfer_req *request, lors_status status)
 {
-    size_t n_bytes = status == LORS_OK ? 0 : strnlen(lors_last_error(), sizeof request->message - 1);
+    size_t n_bytes =
+        status == LORS_OK ? 0 : strnlen(lors_last_error(), sizeof request->message - 1);
     memcpy(request->message, lors_last_error(), n_bytes);
     request->message[n_bytes] = '\0';
 }
@@ -154,7 +155,7 @@ lors_status lors_transfer_create(int32_t n_threads, lors_transfer **out)
     if (transfer->n_threads == 0) { /* with fewer than asked for it still works */
         lors_transfer_free(transfer);
         return lors_fail(LORS_ERR_LIMIT, "cannot start a thread for reading and writing: raise the "
-                         "limit on processes (ulimit -u)");
+                                         "limit on processes (ulimit -u)");
     }
     *out = transfer;
     return LORS_OK;

@@ -17,7 +17,7 @@
 #include "io/checkpoint.h"
 
 enum {
-    LORS_TRANSFER_PIECE = 8 << 20,  /* longer requests go as several system calls */
+    LORS_TRANSFER_PIECE = 8 << 20, /* longer requests go as several system calls */
     LORS_TRANSFER_MAX_THREADS = 64,
     LORS_TRANSFER_MESSAGE = 1024
 };

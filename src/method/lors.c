@@ -19,8 +19,7 @@ static const lors_param_info params[] = {
     LORS_PARAM_WEIGHT(false, "1", 1),
     {"lambda", LORS_PARAM_NUMBER, false, false, -1e30, 1e30, false, "1 / number of models", NAN,
      "scale of the whole update"},
-    {"rank", LORS_PARAM_RANK, true, false, 0, 1e9, false, "1% of min(rows, cols), at least 1",
-     0.01,
+    {"rank", LORS_PARAM_RANK, true, false, 0, 1e9, false, "1% of min(rows, cols), at least 1", 0.01,
      "of the low-rank part: a count, a share such as \"1%\", or {energy: 0.9}"},
     {"density", LORS_PARAM_NUMBER, true, false, 0, 1, false, "0.2", 0.2,
      "share of the residual that is kept, largest magnitudes first"},
@@ -87,15 +86,16 @@ static lors_status apply_matrix(lors_call *call)
 {
     const lors_backend_ops *ops = call->ops;
     lors_model_result *result = &call->results[call->model];
-    uint64_t kept = lors_method_keep_count(
-        lors_call_number(call, DENSITY, call->model), call->n_elements);
+    uint64_t kept =
+        lors_method_keep_count(lors_call_number(call, DENSITY, call->model), call->n_elements);
     result->has_rank = result->has_kept = true;
     result->n_kept = kept;
-    LORS_TRY(ops->subtract(call->backend, call->delta, call->x, call->base,
-                           (int64_t)call->n_elements));
+    LORS_TRY(
+        ops->subtract(call->backend, call->delta, call->x, call->base, (int64_t)call->n_elements));
     LORS_TRY(ops->truncate_rank(call->backend, call->low, call->delta, call->n_rows, call->n_cols,
                                 rank_of(call), call->scratch, &result->certificate));
-    bool full = result->certificate.rank >= call->n_rows || result->certificate.rank >= call->n_cols;
+    bool full =
+        result->certificate.rank >= call->n_rows || result->certificate.rank >= call->n_cols;
     bool everything = full || kept == call->n_elements;
     if (!everything) {
         LORS_TRY(select_residual(call, kept));

@@ -57,7 +57,7 @@ typedef struct lors_call {
 
     /* A matrix: base, x (this model), acc over all elements. */
     int32_t model;
-    bool fresh;        /* nothing is in acc yet: apply_matrix sets instead of adding, and clears it */
+    bool fresh;        /* acc is empty: apply_matrix sets instead of adding, and clears this */
     lors_view x;       /* f32 [rows][cols] */
     lors_view delta;   /* f32 [rows][cols], scratch */
     lors_view low;     /* f32 [rows][cols], scratch */
@@ -74,7 +74,8 @@ typedef struct lors_method_def {
     /* Can these parameters be used? Called by the plan for every tensor: cells, shape, n_models are
      * set, views are not. Errors: ERR_RECIPE. NULL: always. */
     lors_status (*check)(const lors_call *call);
-    /* Does the method leave the tensor at its base, whatever the weights of the models? NULL: no. */
+    /* Does the method leave the tensor at its base, whatever the weights of the models? NULL:
+     * no. */
     bool (*is_base)(const lors_call *call);
     uint64_t (*state_bytes)(const lors_call *call); /* NULL: none */
     lors_status (*begin)(lors_call *call);          /* before the first survey; NULL: nothing */

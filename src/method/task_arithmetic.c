@@ -12,9 +12,11 @@
 
 enum { WEIGHT, LAMBDA, NORMALIZE, DENSITY };
 
-#define PARAM_LAMBDA(in_words, number)                                                      \
-    {"lambda", LORS_PARAM_NUMBER, false, false, -1e30, 1e30, false, in_words, number,       \
-     "scale of the whole update"}
+#define PARAM_LAMBDA(in_words, number) \
+    { \
+        "lambda", LORS_PARAM_NUMBER, false, false, -1e30, 1e30, false, in_words, number, \
+            "scale of the whole update" \
+    }
 
 static const lors_param_info plain_params[] = {
     LORS_PARAM_WEIGHT(true, NULL, 0),
@@ -85,7 +87,8 @@ static bool is_dense(const lors_call *call)
 static lors_status begin_ties(lors_call *call)
 {
     for (int32_t k = 0; k < call->n_models; k++) {
-        uint64_t kept = lors_method_keep_count(lors_call_number(call, DENSITY, k), call->n_elements);
+        uint64_t kept =
+            lors_method_keep_count(lors_call_number(call, DENSITY, k), call->n_elements);
         LORS_TRY(call->ops->select_begin(call->backend, lors_method_selection(call, k),
                                          call->n_elements, kept));
         call->results[k].has_kept = true;

@@ -1,4 +1,5 @@
-/* lay_out.c - where every output byte goes, in which pieces the work is done, and in what memory. */
+/* lay_out.c - where every output byte goes, in which pieces the work is done, and in what
+ * memory. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,10 +10,10 @@
 #include "plan/plan_internal.h"
 
 enum {
-    LARGEST_UNIT = 1 << 22,      /* elements: 8 to 16 MB of each model at a time are enough */
+    LARGEST_UNIT = 1 << 22,         /* elements: 8 to 16 MB of each model at a time are enough */
     SMALLEST_SHARED_UNIT = 1 << 20, /* rather fewer workers than smaller units than this */
-    PROGRAM_BYTES = 48 << 20,    /* code, libraries, heap of small things */
-    WORKER_BYTES = 40 << 20      /* stack and the buffers that BLAS keeps per thread */
+    PROGRAM_BYTES = 48 << 20,       /* code, libraries, heap of small things */
+    WORKER_BYTES = 40 << 20         /* stack and the buffers that BLAS keeps per thread */
 };
 
 /* Output order: wide elements first, so that all are aligned; then by name. It depends on nothing
@@ -53,7 +54,7 @@ static lors_status lay_out_shard(lors_plan *plan, int32_t index, lors_st_entry *
     for (int64_t j = 0; j < plan->n_jobs; j++) {
         const lors_job *job = &plan->jobs[j];
         if (job->shard == index) {
-            entries[n++] = (lors_st_entry){job->name, job->out_dtype, job->source->n_dims,
+            entries[n++] = (lors_st_entry){job->name,          job->out_dtype, job->source->n_dims,
                                            job->source->shape, job->out_bytes, 0};
         }
     }
@@ -74,8 +75,9 @@ static lors_status lay_out_files(lors_plan *plan, uint64_t max_shard_bytes)
     }
     plan->n_shards = assign_shards(plan, max_shard_bytes);
     if (plan->n_shards > 99999) {
-        return lors_fail(LORS_ERR_LIMIT, "%d shards are too many (at most 99999): raise "
-                                         "--max-shard-size",
+        return lors_fail(LORS_ERR_LIMIT,
+                         "%d shards are too many (at most 99999): raise "
+                         "--max-shard-size",
                          plan->n_shards);
     }
     plan->shards = lors_new((size_t)plan->n_shards, sizeof *plan->shards);
@@ -173,7 +175,8 @@ static void cut_job(lors_job *job, uint64_t unit)
     uint64_t total = job->def ? job->source->n_elements : job->out_bytes;
     unit = job->by_matrix ? total : job->def ? unit : LORS_COPY_BYTES;
     job->unit_elements = total < unit ? total : unit;
-    job->n_ranges = total == 0 ? 0 : (int32_t)((total + job->unit_elements - 1) / job->unit_elements);
+    job->n_ranges =
+        total == 0 ? 0 : (int32_t)((total + job->unit_elements - 1) / job->unit_elements);
     bool one = job->n_ranges <= 1 || !job->def;
     job->n_phases = one ? 1 : job->def->n_surveys + 1;
 }
@@ -200,8 +203,8 @@ static lors_memory_plan measure(lors_plan *plan, uint64_t unit, int32_t n_worker
                               (job->source->n_bytes / LORS_CHUNK_BYTES + 4) * 16;
     }
     m.states = 2 * state * (uint64_t)n_workers;
-    m.peak = m.fixed + m.states +
-             (uint64_t)n_workers * (2 * m.slot + m.out + m.compute + WORKER_BYTES);
+    m.peak =
+        m.fixed + m.states + (uint64_t)n_workers * (2 * m.slot + m.out + m.compute + WORKER_BYTES);
     return m;
 }
 

@@ -193,9 +193,10 @@ static lors_status check_shapes(lors_plan *plan, int32_t k)
     lors_status status = LORS_OK;
     if (wrong.count > 0) {
         char more[64];
-        status = lors_fail(LORS_ERR_MISMATCH, "%s: %lld tensors have another shape than in %s: %s%s%s",
-                           plan->models[k]->path, (long long)wrong.count, plan->source->path,
-                           wrong.names.bytes ? wrong.names.bytes : "", and_more(&wrong, more), hint);
+        status =
+            lors_fail(LORS_ERR_MISMATCH, "%s: %lld tensors have another shape than in %s: %s%s%s",
+                      plan->models[k]->path, (long long)wrong.count, plan->source->path,
+                      wrong.names.bytes ? wrong.names.bytes : "", and_more(&wrong, more), hint);
     }
     lors_text_clear(&wrong.names);
     return status;
@@ -204,10 +205,11 @@ static lors_status check_shapes(lors_plan *plan, int32_t k)
 static lors_status refuse(const matcher *m, const offenders *list, const char *what)
 {
     char more[64];
-    return lors_fail(LORS_ERR_MISMATCH,
-                     "%s: %lld tensors %s %s: %s%s: give models that were fine-tuned from this base",
-                     m->model->path, (long long)list->count, what, m->plan->source->path,
-                     list->names.bytes ? list->names.bytes : "", and_more(list, more));
+    return lors_fail(
+        LORS_ERR_MISMATCH,
+        "%s: %lld tensors %s %s: %s%s: give models that were fine-tuned from this base",
+        m->model->path, (long long)list->count, what, m->plan->source->path,
+        list->names.bytes ? list->names.bytes : "", and_more(list, more));
 }
 
 static lors_status match_model(lors_plan *plan, int32_t k)

@@ -55,14 +55,15 @@ static lors_status open_models(lors_plan *plan, bool follow)
     }
     for (; plan->n_models < recipe->n_models; plan->n_models++) {
         const lors_recipe_model *model = &recipe->models[plan->n_models];
-        LORS_TRY(open_model(plan, model->path, follow, model->place,
-                            &plan->models[plan->n_models]));
+        LORS_TRY(
+            open_model(plan, model->path, follow, model->place, &plan->models[plan->n_models]));
     }
     plan->source = plan->base ? plan->base : plan->models[0];
     return LORS_OK;
 }
 
-/* Two configurations that name different architectures are different models, whatever the shapes. */
+/* Two configurations that name different architectures are different models, whatever the
+ * shapes. */
 static lors_status check_config(lors_plan *plan, const lors_model_config *base, int32_t k)
 {
     lors_model_config config = {0};
@@ -125,8 +126,9 @@ static lors_status plan_config(lors_plan *plan)
 static lors_status list_side_files(lors_plan *plan, bool follow)
 {
     if (!plan->source->is_folder) {
-        return lors_plan_warn(plan, "%s is a single file: the output has no configuration or "
-                                    "tokenizer beside its weights",
+        return lors_plan_warn(plan,
+                              "%s is a single file: the output has no configuration or "
+                              "tokenizer beside its weights",
                               plan->source->path);
     }
     lors_list skipped = {0};
@@ -147,8 +149,8 @@ static lors_status list_side_files(lors_plan *plan, bool follow)
 static lors_status make_plan(lors_plan *plan, const lors_plan_options *options)
 {
     lors_dtype dtype = LORS_F32;
-    if (options->out_dtype && (!lors_dtype_parse_word(options->out_dtype, &dtype) ||
-                               !lors_dtype_merges(dtype))) {
+    if (options->out_dtype &&
+        (!lors_dtype_parse_word(options->out_dtype, &dtype) || !lors_dtype_merges(dtype))) {
         char escaped[LORS_ESCAPED_MAX];
         return lors_fail(LORS_ERR_USAGE, "unknown dtype '%s' (known: f32, f16, bf16)",
                          lors_escape_text(options->out_dtype, escaped));

@@ -55,7 +55,8 @@ typedef struct lors_shard {
     uint64_t n_bytes; /* of the file */
 } lors_shard;
 
-/* An output head that the reference leaves out as tied: equal to `other` in this model, or error. */
+/* An output head that the reference leaves out as tied: equal to `other` in this model, or
+ * error. */
 typedef struct lors_tie {
     int32_t model;
     const lors_ckpt_tensor *head, *other;

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/memory.h"
+#include "io/json_text.h"
 #include "plan/plan_internal.h"
 
 static const char *treatment_text(lors_treatment treatment)
@@ -13,7 +14,8 @@ static const char *treatment_text(lors_treatment treatment)
                                               : "copy";
 }
 
-/* A name from a file may hold anything that is UTF-8, also control characters: JSON escapes them. */
+/* A name from a file may hold anything that is UTF-8, also control characters: JSON escapes
+ * them. */
 static json_t *job_json(const lors_plan *plan, int64_t index)
 {
     lors_job_info info;
@@ -22,11 +24,11 @@ static json_t *job_json(const lors_plan *plan, int64_t index)
     for (int32_t d = 0; d < info.n_dims; d++) {
         json_array_append_new(shape, json_integer(info.shape[d]));
     }
-    json_t *out = json_pack(
-        "{s:s, s:s, s:s, s:s, s:s, s:o, s:I, s:I, s:b}", "name", info.name, "role", info.role,
-        "treatment", treatment_text(info.treatment), "reason", info.reason, "dtype", info.dtype,
-        "shape", shape, "read_bytes", (json_int_t)info.read_bytes, "write_bytes",
-        (json_int_t)info.write_bytes, "tiled", info.tiled);
+    json_t *out =
+        json_pack("{s:s, s:s, s:s, s:s, s:s, s:o, s:I, s:I, s:b}", "name", info.name, "role",
+                  info.role, "treatment", treatment_text(info.treatment), "reason", info.reason,
+                  "dtype", info.dtype, "shape", shape, "read_bytes", (json_int_t)info.read_bytes,
+                  "write_bytes", (json_int_t)info.write_bytes, "tiled", info.tiled);
     if (out && info.rank >= 0) {
         json_object_set_new(out, "rank", json_integer(info.rank));
     }
@@ -37,14 +39,14 @@ static json_t *summary_json(const lors_plan *plan)
 {
     lors_plan_summary s;
     lors_plan_summarize(plan, &s);
-    return json_pack(
-        "{s:s, s:s, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:i, s:i}", "method",
-        s.method, "device", s.device, "models", s.n_models, "tensors", (json_int_t)s.n_tensors,
-        "by_method", (json_int_t)s.n_method, "weighted", (json_int_t)s.n_weighted, "copied",
-        (json_int_t)s.n_copied, "elements", (json_int_t)s.n_elements, "read_bytes",
-        (json_int_t)s.read_bytes, "write_bytes", (json_int_t)s.write_bytes, "peak_bytes",
-        (json_int_t)s.peak_bytes, "max_memory_bytes", (json_int_t)s.max_memory_bytes, "workers",
-        s.n_workers, "shards", s.n_shards, "side_files", s.n_side_files);
+    return json_pack("{s:s, s:s, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:i, s:i}",
+                     "method", s.method, "device", s.device, "models", s.n_models, "tensors",
+                     (json_int_t)s.n_tensors, "by_method", (json_int_t)s.n_method, "weighted",
+                     (json_int_t)s.n_weighted, "copied", (json_int_t)s.n_copied, "elements",
+                     (json_int_t)s.n_elements, "read_bytes", (json_int_t)s.read_bytes,
+                     "write_bytes", (json_int_t)s.write_bytes, "peak_bytes",
+                     (json_int_t)s.peak_bytes, "max_memory_bytes", (json_int_t)s.max_memory_bytes,
+                     "workers", s.n_workers, "shards", s.n_shards, "side_files", s.n_side_files);
 }
 
 lors_status lors_plan_json(const lors_plan *plan, char **out)
@@ -54,16 +56,12 @@ lors_status lors_plan_json(const lors_plan *plan, char **out)
         json_array_append_new(tensors, job_json(plan, j));
     }
     for (size_t i = 0; i < plan->warnings.count; i++) {
-        json_array_append_new(warnings, json_string(plan->warnings.items[i]));
+        json_array_append_new(warnings, lors_json_string(plan->warnings.items[i]));
     }
     json_object_set_new(root, "summary", summary_json(plan));
     json_object_set_new(root, "warnings", warnings);
     json_object_set_new(root, "tensors", tensors);
-    char *text = json_dumps(root, JSON_INDENT(2));
-    json_decref(root);
-    *out = text ? lors_copy_text(text) : NULL;
-    free(text);
-    return *out ? LORS_OK : lors_fail_memory(4096);
+    return lors_json_text(root, 2, out);
 }
 
 void lors_text_free(char *text)

@@ -20,10 +20,9 @@ static lors_status refuse_dtype(const lors_checkpoint *model, const lors_ckpt_te
                                 const char *why)
 {
     char escaped[LORS_ESCAPED_MAX];
-    return lors_fail(LORS_ERR_MISMATCH,
-                     "%s: tensor '%s' is %s, %s: convert the model to F32, F16 or BF16 first",
-                     model->path, lors_escape_text(tensor->name, escaped),
-                     lors_dtype_name(tensor->dtype), why);
+    return lors_fail(
+        LORS_ERR_MISMATCH, "%s: tensor '%s' is %s, %s: convert the model to F32, F16 or BF16 first",
+        model->path, lors_escape_text(tensor->name, escaped), lors_dtype_name(tensor->dtype), why);
 }
 
 static bool ends_with(const char *text, const char *end)
@@ -35,8 +34,8 @@ static bool ends_with(const char *text, const char *end)
 /* Packed weights of GPTQ, AWQ and their kin: integers, but not to be passed through a merge. */
 static bool looks_quantised(const lors_ckpt_tensor *tensor)
 {
-    static const char *const ends[] = {".qweight", ".qzeros", ".weight_packed", ".absmax",
-                                       ".quant_state.bitsandbytes__nf4", NULL};
+    static const char *const ends[] = {
+        ".qweight", ".qzeros", ".weight_packed", ".absmax", ".quant_state.bitsandbytes__nf4", NULL};
     for (int i = 0; ends[i]; i++) {
         if (ends_with(tensor->name, ends[i])) {
             return true;
@@ -111,7 +110,8 @@ static void choose_treatment(const resolver *r, lors_job *job, const lors_tensor
 static lors_status check_dtypes(const resolver *r, const lors_job *job)
 {
     if (looks_quantised(job->source)) {
-        return refuse_dtype(r->plan->source, job->source, "a quantised weight that cannot be merged");
+        return refuse_dtype(r->plan->source, job->source,
+                            "a quantised weight that cannot be merged");
     }
     if (job->treatment == LORS_TREAT_COPY) {
         return LORS_OK;
@@ -148,7 +148,8 @@ static lors_cell rank_cell(lors_value value, const lors_job *job)
     return (lors_cell){count < shortest ? count : shortest, 0};
 }
 
-/* Parameter `param` of `def` for model k: by name in the recipe's method, else def's own default. */
+/* Parameter `param` of `def` for model k: by name in the recipe's method, else def's own
+ * default. */
 static lors_cell resolve_cell(const resolver *r, const lors_job *job, const lors_param_info *info,
                               int32_t k, const lors_tensor_name *described)
 {
@@ -173,7 +174,8 @@ static lors_cell resolve_cell(const resolver *r, const lors_job *job, const lors
     return (lors_cell){value.number, 0};
 }
 
-static lors_status resolve_cells(const resolver *r, lors_job *job, const lors_tensor_name *described)
+static lors_status resolve_cells(const resolver *r, lors_job *job,
+                                 const lors_tensor_name *described)
 {
     const lors_method_info *info = &job->def->info;
     int32_t n = r->plan->n_models;
@@ -220,8 +222,9 @@ static void finish_job(const resolver *r, lors_job *job)
     }
     job->reads_source = !job->def || job->def->info.needs_base;
     job->by_matrix = job->def && job->def->apply_matrix;
-    job->out_bytes = job->def ? job->source->n_elements * (uint64_t)lors_dtype_bits(job->out_dtype) / 8
-                              : job->source->n_bytes;
+    job->out_bytes = job->def
+                         ? job->source->n_elements * (uint64_t)lors_dtype_bits(job->out_dtype) / 8
+                         : job->source->n_bytes;
 }
 
 static lors_status resolve_job(const resolver *r, lors_job *job)
@@ -281,9 +284,7 @@ lors_status lors_plan_resolve(lors_plan *plan, bool has_out_dtype, lors_dtype ou
     resolver r = {.plan = plan,
                   .method = lors_method_def_find(recipe->method->name),
                   .has_dtype = has_out_dtype || recipe->has_out_dtype || recipe->has_dtype};
-    r.dtype = has_out_dtype           ? out_dtype
-              : recipe->has_out_dtype ? recipe->out_dtype
-                                      : recipe->dtype;
+    r.dtype = has_out_dtype ? out_dtype : recipe->has_out_dtype ? recipe->out_dtype : recipe->dtype;
     count_layers(&r);
     int64_t n_merged = 0;
     for (int64_t j = 0; j < plan->n_jobs; j++) {

@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "base/text.h"
+#include "io/json_text.h"
 #include "run/run_internal.h"
 
 static lors_status write_config(lors_run_state *run, const char *name)
@@ -32,14 +33,15 @@ static lors_status write_index(lors_run_state *run)
         json_object_set_new(map, plan->jobs[j].name,
                             json_string(plan->shards[plan->jobs[j].shard].name));
     }
-    json_t *root = json_pack("{s:{s:I}, s:o}", "metadata", "total_size", (json_int_t)total,
-                             "weight_map", map);
-    char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
-    lors_status status = text ? lors_staging_write(run->staging, "model.safetensors.index.json",
-                                                   text, strlen(text))
-                              : lors_fail_memory(4096);
-    json_decref(root);
-    free(text);
+    json_t *root =
+        json_pack("{s:{s:I}, s:o}", "metadata", "total_size", (json_int_t)total, "weight_map", map);
+    char *text = NULL;
+    lors_status status = lors_json_text(root, 2, &text);
+    if (status == LORS_OK) {
+        status = lors_staging_write(run->staging, "model.safetensors.index.json", text,
+                                    strlen(text));
+    }
+    lors_free(text);
     return status;
 }
 
@@ -77,16 +79,16 @@ static lors_status write_card(lors_run_state *run)
     if (recipe->text) {
         lors_text_printf(&card, "\nRecipe:\n\n```yaml\n");
         lors_text_append(&card, recipe->text, recipe->text_bytes);
-        lors_text_printf(&card, "%s```\n", recipe->text_bytes &&
-                                                   recipe->text[recipe->text_bytes - 1] == '\n'
-                                               ? ""
-                                               : "\n");
+        lors_text_printf(&card, "%s```\n",
+                         recipe->text_bytes && recipe->text[recipe->text_bytes - 1] == '\n' ? ""
+                                                                                            : "\n");
     }
-    lors_text_printf(&card, "\n`lors.json` holds hashes of all inputs and outputs and what was done "
-                            "to each tensor; `lors verify` checks them.\n");
-    lors_status status = card.failed ? lors_fail_memory(card.capacity)
-                                     : lors_staging_write(run->staging, "README.md", card.bytes,
-                                                          card.length);
+    lors_text_printf(&card,
+                     "\n`lors.json` holds hashes of all inputs and outputs and what was done "
+                     "to each tensor; `lors verify` checks them.\n");
+    lors_status status =
+        card.failed ? lors_fail_memory(card.capacity)
+                    : lors_staging_write(run->staging, "README.md", card.bytes, card.length);
     lors_text_clear(&card);
     return status;
 }

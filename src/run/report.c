@@ -1,4 +1,5 @@
-/* report.c - lors.json: what was merged from what, how, how well, how fast, and hashes of it all. */
+/* report.c - lors.json: what was merged from what, how, how well, how fast, and hashes of it
+ * all. */
 #include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
@@ -12,20 +13,13 @@
 #include "base/memory.h"
 #include "base/text.h"
 #include "base/threads.h"
+#include "io/json_text.h"
 #include "run/run_internal.h"
 
 struct lors_report {
     json_t *root;
     lors_report_summary summary;
 };
-
-/* Text that may not be UTF-8 (a path): then with its bytes escaped. */
-static json_t *text_json(const char *text)
-{
-    char escaped[LORS_ESCAPED_MAX];
-    json_t *out = json_string(text);
-    return out ? out : json_string(lors_escape_text(text, escaped));
-}
 
 static json_t *hash_json(lors_xxh hash)
 {
@@ -74,12 +68,12 @@ static json_t *input_json(const lors_run_state *run, const lors_checkpoint *mode
     json_t *out = json_object(), *files = json_array();
     for (int32_t i = 0; i < model->n_files; i++) {
         json_t *file = json_object();
-        json_object_set_new(file, "name", text_json(model->files[i].name));
+        json_object_set_new(file, "name", lors_json_string(model->files[i].name));
         json_object_set_new(file, "bytes", count_json(model->files[i].n_bytes));
         json_array_append_new(files, file);
     }
     json_object_set_new(out, "role", json_string(role));
-    json_object_set_new(out, "path", text_json(model->path));
+    json_object_set_new(out, "path", lors_json_string(model->path));
     json_object_set_new(out, "files", files);
     json_object_set_new(out, "xxh3_of_tensors_read", content_json(run, which));
     return out;
@@ -120,7 +114,8 @@ static json_t *model_json(const lors_model_result *result, const lors_job *job, 
     json_t *out = json_object();
     int32_t weight = lors_method_param(&job->def->info, "weight");
     if (weight >= 0) {
-        json_object_set_new(out, "weight", real_json(job->cells[weight * job->n_models + k].number));
+        json_object_set_new(out, "weight",
+                            real_json(job->cells[weight * job->n_models + k].number));
     }
     if (result->zero) {
         json_object_set_new(out, "unchanged", json_true());
@@ -169,7 +164,7 @@ static json_t *tensor_json(const lors_run_state *run, int64_t index)
     for (int32_t k = 0; k < job->n_models && state->results; k++) {
         json_array_append_new(models, model_json(&state->results[k], job, k));
     }
-    json_object_set_new(out, "name", text_json(job->name));
+    json_object_set_new(out, "name", lors_json_string(job->name));
     json_object_set_new(out, "role", json_string(job->role));
     json_object_set_new(out, "treatment", json_string(treatment_text(job)));
     if (job->reason[0]) {
@@ -259,12 +254,12 @@ static void add_header(json_t *root, const lors_run_state *run)
     json_object_set_new(root, "lors", json_string(LORS_VERSION));
     json_object_set_new(root, "method", json_string(plan->recipe->method->name));
     json_object_set_new(root, "device", json_string(plan->device));
-    json_object_set_new(root, "device_detail", text_json(device->detail));
+    json_object_set_new(root, "device_detail", lors_json_string(device->detail));
     json_object_set_new(root, "workers", json_integer(plan->memory.n_workers));
     json_object_set_new(root, "seed", count_json(plan->seed));
     json_t *warnings = json_array();
     for (size_t i = 0; i < plan->warnings.count; i++) {
-        json_array_append_new(warnings, text_json(plan->warnings.items[i]));
+        json_array_append_new(warnings, lors_json_string(plan->warnings.items[i]));
     }
     json_object_set_new(root, "warnings", warnings);
 }
@@ -306,7 +301,7 @@ static lors_status add_file(json_t *files, const char *folder, const char *name)
     uint64_t n_bytes = 0;
     LORS_TRY(lors_hash_file(folder, name, hash, &n_bytes));
     json_t *file = json_object();
-    json_object_set_new(file, "name", text_json(name));
+    json_object_set_new(file, "name", lors_json_string(name));
     json_object_set_new(file, "bytes", count_json(n_bytes));
     json_object_set_new(file, "sha256", json_string(hash));
     json_array_append_new(files, file);
@@ -355,10 +350,7 @@ void lors_report_summarize(const lors_report *report, lors_report_summary *out)
 
 lors_status lors_report_json(const lors_report *report, char **out)
 {
-    char *text = json_dumps(report->root, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
-    *out = text ? lors_copy_text(text) : NULL;
-    free(text);
-    return *out ? LORS_OK : lors_fail_memory(4096);
+    return lors_json_text(json_incref(report->root), 1, out);
 }
 
 void lors_report_free(lors_report *report)

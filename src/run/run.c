@@ -41,17 +41,15 @@ bool lors_run_stopped(lors_run_state *run)
 /* The real path of OUT: its parent's, and its own last part. NULL if the parent does not exist. */
 static char *real_out(const char *out_path)
 {
-    char *whole = realpath(out_path, NULL);
+    char *whole = lors_path_real(out_path);
     if (whole) {
         return whole;
     }
-    char *parent = lors_path_parent(out_path), *real = parent ? realpath(parent, NULL) : NULL;
+    char *parent = lors_path_parent(out_path), *real = parent ? lors_path_real(parent) : NULL;
     char *joined = real ? lors_path_join(real, lors_path_base(out_path)) : NULL;
-    char *copy = joined ? strdup(joined) : NULL;
     lors_free(parent);
-    lors_free(joined);
-    free(real);
-    return copy;
+    lors_free(real);
+    return joined;
 }
 
 static bool is_within(const char *inner, const char *outer)
@@ -62,15 +60,16 @@ static bool is_within(const char *inner, const char *outer)
 
 static lors_status check_input_place(const char *out, const char *model_path)
 {
-    char *model = realpath(model_path, NULL);
+    char *model = lors_path_real(model_path);
     lors_status status = LORS_OK;
     if (model && (is_within(out, model) || is_within(model, out))) {
-        status = lors_fail(LORS_ERR_RECIPE,
-                           "%s: the output must not be an input, in one, or around one (%s): choose "
-                           "another -o",
-                           out, model_path);
+        status =
+            lors_fail(LORS_ERR_RECIPE,
+                      "%s: the output must not be an input, in one, or around one (%s): choose "
+                      "another -o",
+                      out, model_path);
     }
-    free(model);
+    lors_free(model);
     return status;
 }
 
@@ -90,7 +89,7 @@ static lors_status check_out_place(const lors_plan *plan, const char *out_path)
     if (plan->base && status == LORS_OK) {
         status = check_input_place(out, plan->base->path);
     }
-    free(out);
+    lors_free(out);
     return status;
 }
 
@@ -175,8 +174,9 @@ static lors_status run_workers(lors_run_state *run, double start)
         pthread_mutex_lock(&run->lock);
         run->n_running -= n - started;
         pthread_mutex_unlock(&run->lock);
-        lors_run_fail(run, lors_fail(LORS_ERR_LIMIT, "cannot start thread %d of %d: give fewer "
-                                                     "--threads",
+        lors_run_fail(run, lors_fail(LORS_ERR_LIMIT,
+                                     "cannot start thread %d of %d: give fewer "
+                                     "--threads",
                                      started + 1, n));
     }
     watch(run, start);

@@ -24,11 +24,12 @@ static lors_status check_tie(lors_checkpoint *model, const lors_tie *tie, unsign
         return LORS_OK;
     }
     char head[LORS_ESCAPED_MAX], other[LORS_ESCAPED_MAX];
-    return lors_fail(LORS_ERR_MISMATCH,
-                     "%s: '%s' is not equal to '%s', to which the base ties it: this model's output "
-                     "head was trained on its own and would be lost; use a base that stores it",
-                     model->path, lors_escape_text(tie->head->name, head),
-                     lors_escape_text(tie->other->name, other));
+    return lors_fail(
+        LORS_ERR_MISMATCH,
+        "%s: '%s' is not equal to '%s', to which the base ties it: this model's output "
+        "head was trained on its own and would be lost; use a base that stores it",
+        model->path, lors_escape_text(tie->head->name, head),
+        lors_escape_text(tie->other->name, other));
 }
 
 lors_status lors_run_check_ties(lors_plan *plan)
@@ -39,8 +40,8 @@ lors_status lors_run_check_ties(lors_plan *plan)
     unsigned char *pieces = lors_alloc(2 * (size_t)PIECE);
     lors_status status = pieces ? LORS_OK : lors_fail_memory(2 * (size_t)PIECE);
     for (int32_t i = 0; i < plan->n_ties && status == LORS_OK; i++) {
-        status = check_tie(plan->models[plan->ties[i].model], &plan->ties[i], pieces,
-                           pieces + PIECE);
+        status =
+            check_tie(plan->models[plan->ties[i].model], &plan->ties[i], pieces, pieces + PIECE);
     }
     lors_free(pieces);
     return status;

@@ -84,7 +84,8 @@ static bool is_listed(json_t *files, const char *name)
 {
     size_t index;
     json_t *entry;
-    json_array_foreach(files, index, entry) {
+    json_array_foreach(files, index, entry)
+    {
         const char *listed = json_string_value(json_object_get(entry, "name"));
         if (listed && strcmp(listed, name) == 0) {
             return true;
@@ -101,10 +102,11 @@ static lors_status verify_no_others(const char *folder, json_t *files)
     for (struct dirent *entry; listing && status == LORS_OK && (entry = readdir(listing));) {
         if (!is_listed(files, entry->d_name)) {
             char escaped[LORS_ESCAPED_MAX];
-            status = lors_fail(LORS_ERR_INPUT,
-                               "%s/%s: not written by the merge: remove it, since it may change how "
-                               "the model loads",
-                               folder, lors_escape_text(entry->d_name, escaped));
+            status =
+                lors_fail(LORS_ERR_INPUT,
+                          "%s/%s: not written by the merge: remove it, since it may change how "
+                          "the model loads",
+                          folder, lors_escape_text(entry->d_name, escaped));
         }
     }
     if (listing) {
@@ -122,7 +124,8 @@ static lors_status verify_report(const char *folder, json_t *root, int64_t *n_fi
         return lors_fail(LORS_ERR_INPUT, "%s/lors.json: no list of files: not made by lors merge",
                          folder);
     }
-    json_array_foreach(files, index, entry) {
+    json_array_foreach(files, index, entry)
+    {
         uint64_t one = 0;
         LORS_TRY(verify_file(folder, entry, &one));
         *n_bytes += one;

@@ -20,7 +20,7 @@ typedef struct step {
     int32_t model; /* the one model of a matrix; -1: all models at once */
     int32_t n_requests;
     lors_transfer_req *requests; /* [n_models + 1] */
-    uint64_t *at;                    /* [n_models + 1]: place in the slot of source, then models */
+    uint64_t *at;                /* [n_models + 1]: place in the slot of source, then models */
     lors_view slot;
 } step;
 
@@ -168,7 +168,8 @@ static lors_status load(worker *w, const lors_unit *unit, int32_t k, lors_view o
     const lors_job *job = &run->plan->jobs[unit->job];
     lors_dtype dtype = k == SOURCE ? job->source->dtype : job->inputs[k]->dtype;
     lors_findings found = {0, 0};
-    LORS_TRY(run->plan->ops->load(run->backend, out, raw, dtype, n, &found));
+    LORS_TRY(run->plan->ops->load(run->backend, out, raw, dtype, n,
+                                  run->options->nonfinite == LORS_NONFINITE_ZERO, &found));
     if (found.n_nonfinite == 0 || !count) {
         return LORS_OK;
     }
@@ -194,16 +195,16 @@ static lors_status check_stored(worker *w, const lors_unit *unit, const lors_sto
             continue;
         }
         char name[LORS_ESCAPED_MAX];
-        return lors_fail(LORS_ERR_NUMERICS,
-                         "tensor '%s': %s at index %llu: %s; to write it all the same give "
-                         "--nonfinite propagate or zero",
-                         lors_escape_text(job->name, name),
-                         blocks[i].n_overflow ? "the merged value overflows the output's type"
-                                              : "the merged value is NaN or infinite",
-                         (unsigned long long)(first + (uint64_t)i * LORS_BLOCK +
-                                              blocks[i].first_bad),
-                         blocks[i].n_overflow ? "choose a wider --dtype or a smaller lambda"
-                                              : "choose smaller weights");
+        return lors_fail(
+            LORS_ERR_NUMERICS,
+            "tensor '%s': %s at index %llu: %s; to write it all the same give "
+            "--nonfinite propagate or zero",
+            lors_escape_text(job->name, name),
+            blocks[i].n_overflow ? "the merged value overflows the output's type"
+                                 : "the merged value is NaN or infinite",
+            (unsigned long long)(first + (uint64_t)i * LORS_BLOCK + blocks[i].first_bad),
+            blocks[i].n_overflow ? "choose a wider --dtype or a smaller lambda"
+                                 : "choose smaller weights");
     }
     return LORS_OK;
 }
@@ -387,8 +388,8 @@ static lors_status begin_write(worker *w, const lors_unit *unit)
     uint64_t scale = job->def ? (uint64_t)lors_dtype_bits(job->out_dtype) / 8 : 1;
     uint64_t offset = unit->first * scale, n_bytes = unit->count * scale;
     const unsigned char *bytes = plan->ops->host_bytes(w->out);
-    lors_xxh *digest = w->run->jobs[unit->job].digests[job->n_models + 1] +
-                       offset / LORS_CHUNK_BYTES;
+    lors_xxh *digest =
+        w->run->jobs[unit->job].digests[job->n_models + 1] + offset / LORS_CHUNK_BYTES;
     for (uint64_t at = 0; at < n_bytes; at += LORS_CHUNK_BYTES) {
         uint64_t left = n_bytes - at;
         *digest++ = lors_xxh_of(bytes + at, left < LORS_CHUNK_BYTES ? left : LORS_CHUNK_BYTES);
