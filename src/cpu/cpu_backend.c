@@ -8,16 +8,19 @@
 #include "base/memory.h"
 #include "cpu/cpu_internal.h"
 
-struct lors_backend {
-    const lors_cpu_kernels *kernels;
-};
-
 #define LORS_KERNEL_TABLE(isa) \
     { \
-#isa, LORS_KERNEL_NAME(widen_f16, isa), LORS_KERNEL_NAME(widen_bf16, isa), \
-            LORS_KERNEL_NAME(count_nonfinite, isa), LORS_KERNEL_NAME(subtract, isa), \
-            LORS_KERNEL_NAME(accumulate, isa), LORS_KERNEL_NAME(elect_sign, isa), \
-            LORS_KERNEL_NAME(store_block, isa), LORS_KERNEL_NAME(dots_block, isa) \
+        .name = #isa, .widen_f16 = LORS_KERNEL_NAME(widen_f16, isa), \
+        .widen_bf16 = LORS_KERNEL_NAME(widen_bf16, isa), \
+        .count_nonfinite = LORS_KERNEL_NAME(count_nonfinite, isa), \
+        .subtract = LORS_KERNEL_NAME(subtract, isa), \
+        .accumulate = LORS_KERNEL_NAME(accumulate, isa), \
+        .elect_sign = LORS_KERNEL_NAME(elect_sign, isa), \
+        .store_block = LORS_KERNEL_NAME(store_block, isa), \
+        .dots_block = LORS_KERNEL_NAME(dots_block, isa), \
+        .widen_f64 = LORS_KERNEL_NAME(widen_f64, isa), \
+        .narrow_residual = LORS_KERNEL_NAME(narrow_residual, isa), \
+        .sum_of_squares = LORS_KERNEL_NAME(sum_of_squares, isa) \
     }
 
 static const lors_cpu_kernels portable_kernels = LORS_KERNEL_TABLE(portable);

@@ -29,7 +29,16 @@ typedef struct lors_cpu_kernels {
     void (*store_block)(void *out, lors_dtype dtype, const double *acc, const float *base,
                         int64_t n, bool zero_nonfinite, lors_store_block *block);
     void (*dots_block)(double dots[3], const float *a, const float *b, int64_t n);
+    /* For the low-rank solvers: widen; narrow (one rounding) and return the sum of squares of x -
+     * out; sum of squares of x. Sums in 8 lanes. */
+    void (*widen_f64)(double *out, const float *in, int64_t n);
+    double (*narrow_residual)(float *out, const double *in, const float *x, int64_t n);
+    double (*sum_of_squares)(const float *x, int64_t n);
 } lors_cpu_kernels;
+
+struct lors_backend {
+    const lors_cpu_kernels *kernels;
+};
 
 /* The best set for this processor; LORS_CPU=portable in the environment forces the plain one. */
 const lors_cpu_kernels *lors_cpu_kernels_get(void);
@@ -47,7 +56,11 @@ const lors_cpu_kernels *lors_cpu_kernels_get(void);
     void LORS_KERNEL_NAME(elect_sign, isa)(int8_t *, const lors_sum *, int64_t);                  \
     void LORS_KERNEL_NAME(store_block, isa)(void *, lors_dtype, const double *, const float *,    \
                                             int64_t, bool, lors_store_block *);                   \
-    void LORS_KERNEL_NAME(dots_block, isa)(double[3], const float *, const float *, int64_t);
+    void LORS_KERNEL_NAME(dots_block, isa)(double[3], const float *, const float *, int64_t);    \
+    void LORS_KERNEL_NAME(widen_f64, isa)(double *, const float *, int64_t);                      \
+    double LORS_KERNEL_NAME(narrow_residual, isa)(float *, const double *, const float *,         \
+                                                  int64_t);                                       \
+    double LORS_KERNEL_NAME(sum_of_squares, isa)(const float *, int64_t);
 
 LORS_DECLARE_KERNELS(portable)
 LORS_DECLARE_KERNELS(avx2)
@@ -66,8 +79,8 @@ lors_status lors_cpu_select_kept(lors_backend *backend, lors_view state, uint64_
 /* low_rank.c */
 uint64_t lors_cpu_truncate_bytes(int64_t n_rows, int64_t n_cols, lors_rank rank);
 lors_status lors_cpu_truncate_rank(lors_backend *backend, lors_view low, lors_view x,
-                                   int64_t n_rows, int64_t n_cols, lors_rank rank, lors_view scratch,
-                                   lors_certificate *certificate);
+                                   int64_t n_rows, int64_t n_cols, lors_rank rank,
+                                   lors_view scratch, lors_certificate *certificate);
 
 extern const lors_backend_ops lors_cpu_ops;
 

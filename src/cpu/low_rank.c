@@ -22,6 +22,7 @@ enum {
 
 typedef struct problem {
     lors_matrix a;
+    const lors_cpu_kernels *kernels;
     float *low;
     lapack_int rank;
     double *gram, *copy, *values, *vectors, *tile, *projected, *work;
@@ -35,34 +36,24 @@ static lapack_int work_size(lapack_int n)
     return 40 * n > 1 ? 40 * n : 1;
 }
 
-static uint64_t aligned(uint64_t n_bytes)
-{
-    return (n_bytes + 63) & ~(uint64_t)63;
-}
-
 /* Lay the scratch out; with base NULL only measure it. */
 static uint64_t lay_out(problem *p, unsigned char *base)
 {
     uint64_t n = (uint64_t)p->a.n_short, at = 0, rank = (uint64_t)p->rank;
-    double **blocks[] = {&p->values, &p->vectors, &p->tile, &p->projected,
-                         &p->work,   &p->gram,    &p->copy};
     p->n_work = work_size(p->a.n_short);
     p->n_integers = 10 * p->a.n_short + 1;
-    uint64_t sizes[] = {n,     n * (rank + 1), TILE * n, TILE * (rank + 1), (uint64_t)p->n_work,
-                        n * n, n * n};
-    p->integers = base ? (lapack_int *)(void *)base : NULL;
-    at += aligned((uint64_t)p->n_integers * sizeof(lapack_int));
-    p->support = base ? (lapack_int *)(void *)(base + at) : NULL;
-    at += aligned(2 * (n + 1) * sizeof(lapack_int));
-    uint64_t shared = 0;
-    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
-        *blocks[i] = base ? (double *)(void *)(base + at) : NULL;
-        shared = blocks[i] == &p->gram ? at : shared;
-        at += aligned(sizes[i] * sizeof(double));
-    }
-    p->krylov = base ? base + shared : NULL;
-    uint64_t end = shared + lors_krylov_bytes(p->a.n_long, p->a.n_short, p->rank);
-    return end > at ? end : at;
+    p->integers = lors_carve(base, &at, (uint64_t)p->n_integers * sizeof(lapack_int));
+    p->support = lors_carve(base, &at, 2 * (n + 1) * sizeof(lapack_int));
+    p->values = lors_carve(base, &at, 8 * n);
+    p->vectors = lors_carve(base, &at, 8 * n * (rank + 1));
+    p->tile = lors_carve(base, &at, 8 * TILE * n);
+    p->projected = lors_carve(base, &at, 8 * TILE * (rank + 1));
+    p->work = lors_carve(base, &at, 8 * (uint64_t)p->n_work);
+    p->krylov = base ? base + at : NULL;
+    uint64_t krylov_end = at + lors_krylov_bytes(p->a.n_long, p->a.n_short, p->rank);
+    p->gram = lors_carve(base, &at, 8 * n * n);
+    p->copy = lors_carve(base, &at, 8 * n * n);
+    return krylov_end > at ? krylov_end : at;
 }
 
 static problem problem_of(int64_t n_rows, int64_t n_cols, lors_rank rank)
@@ -81,22 +72,17 @@ uint64_t lors_cpu_truncate_bytes(int64_t n_rows, int64_t n_cols, lors_rank rank)
     return lay_out(&p, NULL);
 }
 
-/* Rows first .. first+count-1 of A (count x short) as f64, row-major. */
+/* Rows first .. first+count-1 of A in f64, as they lie in memory: tall [count][short], wide (where
+ * they are columns of x) [short][count]. */
 static void widen_tile(const problem *p, int64_t first, int64_t count)
 {
     int64_t n = p->a.n_short;
     if (!p->a.wide) {
-        const float *rows = p->a.x + first * n;
-        for (int64_t i = 0; i < count * n; i++) {
-            p->tile[i] = rows[i];
-        }
+        p->kernels->widen_f64(p->tile, p->a.x + first * n, count * n);
         return;
     }
     for (int64_t j = 0; j < n; j++) {
-        const float *row = p->a.x + j * p->a.n_cols + first;
-        for (int64_t i = 0; i < count; i++) {
-            p->tile[i * n + j] = row[i];
-        }
+        p->kernels->widen_f64(p->tile + j * count, p->a.x + j * p->a.n_cols + first, count);
     }
 }
 
@@ -111,10 +97,11 @@ static double form_gram(problem *p)
     lapack_int n = p->a.n_short;
     memset(p->gram, 0, (size_t)n * (size_t)n * sizeof(double));
     for (int64_t first = 0; first < p->a.n_long; first += TILE) {
-        int64_t count = tile_count(p, first);
+        int count = (int)tile_count(p, first);
         widen_tile(p, first, count);
-        cblas_dsyrk(CblasColMajor, CblasLower, CblasNoTrans, n, (int)count, 1, p->tile, n, 1,
-                    p->gram, n);
+        /* Column-major: a tall tile is short x count, a wide one count x short. */
+        cblas_dsyrk(CblasColMajor, CblasLower, p->a.wide ? CblasTrans : CblasNoTrans, n, count, 1,
+                    p->tile, p->a.wide ? count : n, 1, p->gram, n);
     }
     double trace = 0;
     for (int64_t j = 0; j < n; j++) {
@@ -170,30 +157,42 @@ static lors_status rank_for_energy(problem *p, double energy, double total)
     return LORS_OK;
 }
 
-/* low = (A V) V' by tiles; returns the squared norm of A - low as stored. V: the last `rank`
- * columns of the vectors found. */
-static double project(const problem *p, const double *v)
+/* tile <- (tile V) V', V column-major short x rank. */
+static void project_tile(const problem *p, int count, const double *v)
 {
     lapack_int n = p->a.n_short, r = p->rank;
+    if (!p->a.wide) { /* column-major short x count: V (V' tile) */
+        cblas_dgemm(CblasColMajor, CblasTrans, CblasNoTrans, r, count, n, 1, v, n, p->tile, n, 0,
+                    p->projected, r);
+        cblas_dgemm(CblasColMajor, CblasNoTrans, CblasNoTrans, n, count, r, 1, v, n, p->projected,
+                    r, 0, p->tile, n);
+    } else { /* column-major count x short: (tile V) V' */
+        cblas_dgemm(CblasColMajor, CblasNoTrans, CblasNoTrans, count, r, n, 1, p->tile, count, v, n,
+                    0, p->projected, count);
+        cblas_dgemm(CblasColMajor, CblasNoTrans, CblasTrans, count, n, r, 1, p->projected, count, v,
+                    n, 0, p->tile, count);
+    }
+}
+
+/* low = (A V) V' by tiles; returns the squared norm of A - low as stored. */
+static double project(const problem *p, const double *v)
+{
+    int64_t n = p->a.n_short;
     double residual = 0;
     for (int64_t first = 0; first < p->a.n_long; first += TILE) {
         int count = (int)tile_count(p, first);
         widen_tile(p, first, count);
-        /* Row-major tile [count][n] times column-major v [n][r] = row-major v' transposed. */
-        cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, count, r, n, 1, p->tile, n, v, n, 0,
-                    p->projected, r);
-        cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, count, n, r, 1, p->projected, r, v,
-                    n, 0, p->tile, n);
-        double sum = 0;
-        for (int64_t i = 0; i < count; i++) {
-            for (int64_t j = 0; j < n; j++) {
-                int64_t at = p->a.wide ? j * p->a.n_cols + first + i : (first + i) * n + j;
-                p->low[at] = (float)p->tile[i * n + j];
-                double rest = (double)p->a.x[at] - (double)p->low[at];
-                sum += rest * rest;
-            }
+        project_tile(p, count, v);
+        if (!p->a.wide) {
+            residual += p->kernels->narrow_residual(p->low + first * n, p->tile, p->a.x + first * n,
+                                                    count * n);
+            continue;
         }
-        residual += sum;
+        for (int64_t j = 0; j < n; j++) {
+            int64_t at = j * p->a.n_cols + first;
+            residual +=
+                p->kernels->narrow_residual(p->low + at, p->tile + j * count, p->a.x + at, count);
+        }
     }
     return residual;
 }
@@ -291,25 +290,12 @@ static bool answer_by_norm(const problem *p, double total, lors_certificate *c)
     return true;
 }
 
-/* Squared Frobenius norm, in 8 lanes folded in a fixed order, row by row. */
+/* Squared Frobenius norm, row by row. */
 static double squared_norm(const problem *p)
 {
     double total = 0;
     for (int64_t row = 0; row < p->a.n_rows; row++) {
-        const float *x = p->a.x + row * p->a.n_cols;
-        double lanes[8] = {0}, rest = 0;
-        int64_t i = 0;
-        for (; i + 8 <= p->a.n_cols; i += 8) {
-            for (int lane = 0; lane < 8; lane++) {
-                lanes[lane] += (double)x[i + lane] * (double)x[i + lane];
-            }
-        }
-        for (; i < p->a.n_cols; i++) {
-            rest += (double)x[i] * (double)x[i];
-        }
-        total += (((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) +
-                  ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]))) +
-                 rest;
+        total += p->kernels->sum_of_squares(p->a.x + row * p->a.n_cols, p->a.n_cols);
     }
     return total;
 }
@@ -355,13 +341,13 @@ lors_status lors_cpu_truncate_rank(lors_backend *backend, lors_view low, lors_vi
                                    int64_t n_rows, int64_t n_cols, lors_rank rank,
                                    lors_view scratch, lors_certificate *certificate)
 {
-    (void)backend;
     *certificate = (lors_certificate){.path = ""};
     if (n_rows > INT32_MAX / 2 || n_cols > INT32_MAX / 2) {
         return lors_fail(LORS_ERR_LIMIT,
                          "a side of more than 2^30 elements is too long for LAPACK");
     }
     problem p = problem_of(n_rows, n_cols, rank);
+    p.kernels = backend->kernels;
     p.a.x = lors_cpu_at(x);
     p.low = lors_cpu_at(low);
     lay_out(&p, lors_cpu_at(scratch));

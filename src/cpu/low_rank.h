@@ -22,9 +22,17 @@ typedef struct lors_krylov {
     double *values;  /* out: [rank] squared singular values, ascending */
     double next;     /* out: the largest squared singular value not used */
     double residual; /* out: Frobenius norm of A'A V - V diag(values), over the largest value */
-    double excess;   /* out: bound on norm(A - A V V') / optimum - 1, from the residual and the gap */
+    double excess;   /* out: bound on norm(A - A V V') / optimum - 1, by residual and gap */
     int32_t n_steps; /* out: blocks taken, two products with A each */
 } lors_krylov;
+
+/* The next n_bytes of a scratch block, 64-byte aligned; NULL where it is only measured. */
+static inline void *lors_carve(unsigned char *base, uint64_t *at, uint64_t n_bytes)
+{
+    void *place = base ? base + *at : NULL;
+    *at += (n_bytes + 63) & ~(uint64_t)63;
+    return place;
+}
 
 /* Is this rank small enough for the iteration to be worth a try? A function of shape and rank. */
 bool lors_krylov_fits(lapack_int n_long, lapack_int n_short, lapack_int rank);

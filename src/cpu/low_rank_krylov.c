@@ -1,6 +1,7 @@
 /* low_rank_krylov.c - block Lanczos with full re-orthogonalisation, for a few leading directions.
  *
- * The Krylov space of A'A from a random block of BLOCK columns; products with A in f32, everything
+ * The Krylov space of A'A from a random block of b >= rank columns (so that no copy of a repeated
+ * singular value can be missed); products with A in f32, everything
  * small in f64. With T = V'A'AV and Ritz pairs (theta, y), the residual of each is known exactly as
  * R y_last, R being the factor that the next block leaves: it gives the estimate by which the
  * iteration stops, and the certificate. Source: Golub and Underwood 1977; the estimate is
@@ -13,7 +14,7 @@
 #include "base/rng.h"
 #include "cpu/low_rank.h"
 
-enum { BLOCK = 16, MAX_RANK = 32 };
+enum { MAX_BLOCK = 32 };
 
 /* Estimated norm(L - L_exact) / norm(A) to stop at where the gap makes L well-posed; measured, the
  * estimate overstates the error 2 to 5 times. Elsewhere the energy lost decides. */
@@ -21,64 +22,66 @@ static const double stop_projection = 2e-5, stop_energy = 1e-7, stop_gap = 4e-3;
 
 typedef struct lanczos {
     const lors_matrix *a;
-    lapack_int n, m, l, max_l;
-    float *basis;     /* [max_l][n]: columns */
-    float *next;      /* [BLOCK][n] */
-    float *image;     /* [BLOCK][m] */
-    float *overlap;   /* [BLOCK][max_l] */
-    double *wide;     /* [BLOCK][n]: the next block in f64 */
-    double *t, *ritz; /* [max_l][max_l]: T; its eigenvectors */
-    double *theta;    /* [max_l], ascending */
+    lapack_int n, m, b, l, max_l; /* b: columns of a block */
+    float *basis;                 /* [max_l][n]: columns */
+    float *next;                  /* [b][n] */
+    float *image;                 /* [b][m] */
+    float *overlap;               /* [b][max_l] */
+    double *wide;                 /* [b][n]: the next block in f64 */
+    double *t, *small;            /* [max_l][max_l]: T; a copy of its leading part */
+    double *ritz;                 /* [MAX_RANK + 1][max_l]: leading eigenvectors of T */
+    double *theta;                /* [max_l]: the wanted ones come first, ascending */
+    lapack_int *integers;         /* [12 max_l + 2] */
     double *work;
     lapack_int n_work;
-    double r[BLOCK * BLOCK]; /* upper triangle: what the next block leaves, column-major */
+    double r[MAX_BLOCK * MAX_BLOCK]; /* upper triangle: what the next block leaves, column-major */
 } lanczos;
 
+static lapack_int block_of(lapack_int rank)
+{
+    return rank <= 8 ? 8 : rank <= 16 ? 16 : MAX_BLOCK;
+}
+
 /* Steps after which the Gram matrix would have been cheaper: both costs in rough nanoseconds. */
-static lapack_int step_budget(lapack_int n_long, lapack_int n_short)
+static lapack_int step_budget(lapack_int n_long, lapack_int n_short, lapack_int block)
 {
     double m = n_long, n = n_short;
-    double gram = m * n * n / 40 + n * n * n / 9, step = 4 * m * n * BLOCK / 38 + 1e5;
+    double gram = m * n * n / 40 + n * n * n / 9, step = 4 * m * n * block / 38 + 1e5;
     lapack_int steps = (lapack_int)(0.8 * gram / step);
-    lapack_int most = n_short / 2 / BLOCK;
+    lapack_int most = n_short / 2 / block;
     return steps < most ? steps : most;
 }
 
 bool lors_krylov_fits(lapack_int n_long, lapack_int n_short, lapack_int rank)
 {
-    return rank > 0 && rank <= MAX_RANK && 40 * rank <= n_short &&
-           step_budget(n_long, n_short) * BLOCK >= 4 * rank;
+    lapack_int block = block_of(rank);
+    return rank > 0 && rank <= MAX_BLOCK && 40 * rank <= n_short &&
+           step_budget(n_long, n_short, block) * block >= 4 * rank;
 }
 
 static uint64_t lay_out(lanczos *s, unsigned char *base)
 {
-    uint64_t n = (uint64_t)s->n, m = (uint64_t)s->m, l = (uint64_t)s->max_l, at = 0;
+    uint64_t n = (uint64_t)s->n, m = (uint64_t)s->m, b = (uint64_t)s->b, at = 0;
+    uint64_t l = (uint64_t)s->max_l;
     s->n_work = 40 * s->max_l;
-    struct {
-        void **place;
-        uint64_t n_bytes;
-    } blocks[] = {{(void **)&s->basis, 4 * (l + BLOCK) * n},
-                  {(void **)&s->next, 4 * BLOCK * n},
-                  {(void **)&s->image, 4 * BLOCK * m},
-                  {(void **)&s->overlap, 4 * BLOCK * l},
-                  {(void **)&s->wide, 8 * BLOCK * n},
-                  {(void **)&s->t, 8 * l * l},
-                  {(void **)&s->ritz, 8 * l * l},
-                  {(void **)&s->theta, 8 * l},
-                  {(void **)&s->work, 8 * (uint64_t)s->n_work}};
-    for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) {
-        if (base) {
-            *blocks[i].place = base + at;
-        }
-        at += (blocks[i].n_bytes + 63) & ~(uint64_t)63;
-    }
+    s->basis = lors_carve(base, &at, 4 * (l + b) * n);
+    s->next = lors_carve(base, &at, 4 * b * n);
+    s->image = lors_carve(base, &at, 4 * b * m);
+    s->overlap = lors_carve(base, &at, 4 * b * l);
+    s->wide = lors_carve(base, &at, 8 * b * n);
+    s->t = lors_carve(base, &at, 8 * l * l);
+    s->small = lors_carve(base, &at, 8 * l * l);
+    s->ritz = lors_carve(base, &at, 8 * (MAX_BLOCK + 1) * l);
+    s->theta = lors_carve(base, &at, 8 * l);
+    s->integers = lors_carve(base, &at, sizeof(lapack_int) * (12 * l + 2));
+    s->work = lors_carve(base, &at, 8 * (uint64_t)s->n_work);
     return at;
 }
 
-static lanczos lanczos_of(lapack_int n_long, lapack_int n_short)
+static lanczos lanczos_of(lapack_int n_long, lapack_int n_short, lapack_int rank)
 {
-    lapack_int steps = step_budget(n_long, n_short);
-    return (lanczos){.n = n_short, .m = n_long, .max_l = steps * BLOCK};
+    lapack_int block = block_of(rank), steps = step_budget(n_long, n_short, block);
+    return (lanczos){.n = n_short, .m = n_long, .b = block, .max_l = steps * block};
 }
 
 uint64_t lors_krylov_bytes(lapack_int n_long, lapack_int n_short, lapack_int rank)
@@ -86,33 +89,33 @@ uint64_t lors_krylov_bytes(lapack_int n_long, lapack_int n_short, lapack_int ran
     if (!lors_krylov_fits(n_long, n_short, rank)) {
         return 0;
     }
-    lanczos s = lanczos_of(n_long, n_short);
+    lanczos s = lanczos_of(n_long, n_short, rank);
     return lay_out(&s, NULL);
 }
 
-/* next = A'(A v), v being BLOCK columns. */
+/* next = A'(A v), v being s->b columns. */
 static void multiply(lanczos *s, const float *v)
 {
     const lors_matrix *a = s->a;
     CBLAS_TRANSPOSE forth = a->wide ? CblasNoTrans : CblasTrans;
     CBLAS_TRANSPOSE back = a->wide ? CblasTrans : CblasNoTrans;
     int lead = a->wide ? s->m : s->n;
-    cblas_sgemm(CblasColMajor, forth, CblasNoTrans, s->m, BLOCK, s->n, 1, a->x, lead, v, s->n, 0,
+    cblas_sgemm(CblasColMajor, forth, CblasNoTrans, s->m, s->b, s->n, 1, a->x, lead, v, s->n, 0,
                 s->image, s->m);
-    cblas_sgemm(CblasColMajor, back, CblasNoTrans, s->n, BLOCK, s->m, 1, a->x, lead, s->image, s->m,
+    cblas_sgemm(CblasColMajor, back, CblasNoTrans, s->n, s->b, s->m, 1, a->x, lead, s->image, s->m,
                 0, s->next, s->n);
 }
 
 /* Take the basis out of `next`, twice; what was taken is the next block column of T. */
 static void orthogonalise(lanczos *s)
 {
-    lapack_int l = s->l, column = l - BLOCK;
+    lapack_int l = s->l, column = l - s->b;
     for (int sweep = 0; sweep < 2; sweep++) {
-        cblas_sgemm(CblasColMajor, CblasTrans, CblasNoTrans, l, BLOCK, s->n, 1, s->basis, s->n,
+        cblas_sgemm(CblasColMajor, CblasTrans, CblasNoTrans, l, s->b, s->n, 1, s->basis, s->n,
                     s->next, s->n, 0, s->overlap, l);
-        cblas_sgemm(CblasColMajor, CblasNoTrans, CblasNoTrans, s->n, BLOCK, l, -1, s->basis, s->n,
+        cblas_sgemm(CblasColMajor, CblasNoTrans, CblasNoTrans, s->n, s->b, l, -1, s->basis, s->n,
                     s->overlap, l, 1, s->next, s->n);
-        for (lapack_int j = 0; j < BLOCK; j++) {
+        for (lapack_int j = 0; j < s->b; j++) {
             for (lapack_int i = 0; i < l; i++) {
                 double *t = &s->t[(int64_t)(column + j) * s->max_l + i];
                 *t = (sweep ? *t : 0) + (double)s->overlap[j * l + i];
@@ -124,20 +127,20 @@ static void orthogonalise(lanczos *s)
 /* r <- upper Cholesky factor of wide'wide, wide <- wide r^-1; false where it has no full rank. */
 static bool cholesky_step(lanczos *s, double *r)
 {
-    cblas_dsyrk(CblasColMajor, CblasUpper, CblasTrans, BLOCK, s->n, 1, s->wide, s->n, 0, r, BLOCK);
-    if (LAPACKE_dpotrf_work(LAPACK_COL_MAJOR, 'U', BLOCK, r, BLOCK) != 0) {
+    cblas_dsyrk(CblasColMajor, CblasUpper, CblasTrans, s->b, s->n, 1, s->wide, s->n, 0, r, s->b);
+    if (LAPACKE_dpotrf_work(LAPACK_COL_MAJOR, 'U', s->b, r, s->b) != 0) {
         return false;
     }
-    cblas_dtrsm(CblasColMajor, CblasRight, CblasUpper, CblasNoTrans, CblasNonUnit, s->n, BLOCK, 1,
-                r, BLOCK, s->wide, s->n);
+    cblas_dtrsm(CblasColMajor, CblasRight, CblasUpper, CblasNoTrans, CblasNonUnit, s->n, s->b, 1, r,
+                s->b, s->wide, s->n);
     return true;
 }
 
 /* Orthonormalise `next` into the basis behind its l columns (CholeskyQR twice, in f64). */
 static bool append_block(lanczos *s)
 {
-    double second[BLOCK * BLOCK];
-    for (int64_t i = 0; i < (int64_t)BLOCK * s->n; i++) {
+    double second[MAX_BLOCK * MAX_BLOCK];
+    for (int64_t i = 0; i < (int64_t)s->b * s->n; i++) {
         s->wide[i] = s->next[i];
     }
     memset(s->r, 0, sizeof s->r);
@@ -145,10 +148,10 @@ static bool append_block(lanczos *s)
     if (!cholesky_step(s, s->r) || !cholesky_step(s, second)) {
         return false;
     }
-    cblas_dtrmm(CblasColMajor, CblasLeft, CblasUpper, CblasNoTrans, CblasNonUnit, BLOCK, BLOCK, 1,
-                second, BLOCK, s->r, BLOCK);
+    cblas_dtrmm(CblasColMajor, CblasLeft, CblasUpper, CblasNoTrans, CblasNonUnit, s->b, s->b, 1,
+                second, s->b, s->r, s->b);
     float *out = s->basis + (int64_t)s->l * s->n;
-    for (int64_t i = 0; i < (int64_t)BLOCK * s->n; i++) {
+    for (int64_t i = 0; i < (int64_t)s->b * s->n; i++) {
         out[i] = (float)s->wide[i];
     }
     return true;
@@ -156,37 +159,38 @@ static bool append_block(lanczos *s)
 
 static void random_block(lanczos *s)
 {
-    for (int64_t i = 0; i < (int64_t)BLOCK * s->n; i += 4) {
+    for (int64_t i = 0; i < (int64_t)s->b * s->n; i += 4) {
         lors_philox bits = lors_philox_at(0x6c6f7273u, (uint64_t)i, 0);
-        for (int64_t j = 0; j < 4 && i + j < (int64_t)BLOCK * s->n; j++) {
+        for (int64_t j = 0; j < 4 && i + j < (int64_t)s->b * s->n; j++) {
             s->next[i + j] = (float)((int32_t)bits.word[j]) * 0x1p-31f;
         }
     }
 }
 
-/* Ritz values and vectors of T. */
-static bool solve_small(lanczos *s)
+/* The leading rank + 1 Ritz values and vectors of T. */
+static bool solve_small(lanczos *s, lapack_int rank)
 {
-    lapack_int l = s->l;
+    lapack_int l = s->l, found = 0;
     for (lapack_int j = 0; j < l; j++) {
         for (lapack_int i = 0; i <= j; i++) {
-            double upper = s->t[(int64_t)j * s->max_l + i];
-            s->ritz[(int64_t)j * l + i] = upper;
+            s->small[(int64_t)j * l + i] = s->t[(int64_t)j * s->max_l + i];
         }
     }
-    return LAPACKE_dsyev_work(LAPACK_COL_MAJOR, 'V', 'U', l, s->ritz, l, s->theta, s->work,
-                              s->n_work) == 0;
+    lapack_int info = LAPACKE_dsyevr_work(LAPACK_COL_MAJOR, 'V', 'I', 'U', l, s->small, l, 0, 0,
+                                          l - rank, l, 0, &found, s->theta, s->ritz, l, s->integers,
+                                          s->work, s->n_work, s->integers + 2 * (rank + 1), 10 * l);
+    return info == 0 && found == rank + 1;
 }
 
 /* Squared residual of Ritz pair i: norm(R y_last)^2. */
 static double residual_of(const lanczos *s, lapack_int i)
 {
-    const double *last = s->ritz + (int64_t)i * s->l + (s->l - BLOCK);
+    const double *last = s->ritz + (int64_t)i * s->l + (s->l - s->b);
     double sum = 0;
-    for (int row = 0; row < BLOCK; row++) {
+    for (int row = 0; row < s->b; row++) {
         double entry = 0;
-        for (int column = row; column < BLOCK; column++) {
-            entry += s->r[column * BLOCK + row] * last[column];
+        for (int column = row; column < s->b; column++) {
+            entry += s->r[column * s->b + row] * last[column];
         }
         sum += entry * entry;
     }
@@ -196,13 +200,12 @@ static double residual_of(const lanczos *s, lapack_int i)
 /* Is the space good enough? Sets the numbers of the certificate. */
 static bool converged(const lanczos *s, double total, lors_krylov *k)
 {
-    lapack_int first = s->l - k->rank;
-    double next = s->theta[first - 1] > 0 ? s->theta[first - 1] : 0, kept = 0;
-    double squares = 0, projection = 0, energy = 0, last = s->theta[first];
+    double next = s->theta[0] > 0 ? s->theta[0] : 0, kept = 0;
+    double squares = 0, projection = 0, energy = 0, last = s->theta[1];
     if (last <= 0) {
         return false;
     }
-    for (lapack_int i = first; i < s->l; i++) {
+    for (lapack_int i = 1; i <= k->rank; i++) {
         double square = residual_of(s, i), theta = s->theta[i];
         double gap = theta - next > 1e-7 * theta ? theta - next : 1e-7 * theta;
         squares += square;
@@ -213,7 +216,7 @@ static bool converged(const lanczos *s, double total, lors_krylov *k)
     double tail = total - kept > 1e-12 * total ? total - kept : 1e-12 * total;
     double gap = 1 - sqrt(next / last);
     k->next = next;
-    k->residual = sqrt(squares) / s->theta[s->l - 1];
+    k->residual = sqrt(squares) / s->theta[k->rank];
     k->excess = 0.5 * energy / tail;
     bool close = sqrt(projection / total) <= stop_projection;
     return gap >= stop_gap ? close && k->excess <= 5e-7 : k->excess <= stop_energy;
@@ -223,10 +226,10 @@ static bool converged(const lanczos *s, double total, lors_krylov *k)
  * from the largest down). */
 static void extract(lanczos *s, lors_krylov *k)
 {
-    lapack_int first = s->l - k->rank, n = s->n;
+    lapack_int n = s->n;
     for (lapack_int c = 0; c < k->rank; c++) {
         double *v = k->vectors + (int64_t)c * n;
-        const double *y = s->ritz + (int64_t)(first + c) * s->l;
+        const double *y = s->ritz + (int64_t)(1 + c) * s->l;
         memset(v, 0, (size_t)n * sizeof *v);
         for (lapack_int j = 0; j < s->l; j++) {
             const float *column = s->basis + (int64_t)j * n;
@@ -234,7 +237,7 @@ static void extract(lanczos *s, lors_krylov *k)
                 v[i] += y[j] * (double)column[i];
             }
         }
-        k->values[c] = s->theta[first + c];
+        k->values[c] = s->theta[1 + c];
     }
     for (lapack_int c = k->rank - 1; c >= 0; c--) {
         double *v = k->vectors + (int64_t)c * n;
@@ -250,26 +253,26 @@ static void extract(lanczos *s, lors_krylov *k)
 
 bool lors_krylov_solve(const lors_matrix *a, double total, unsigned char *scratch, lors_krylov *k)
 {
-    lanczos s = lanczos_of(a->n_long, a->n_short);
+    lanczos s = lanczos_of(a->n_long, a->n_short, k->rank);
     s.a = a;
     lay_out(&s, scratch);
     random_block(&s);
     if (!append_block(&s)) {
         return false;
     }
-    while (s.l + BLOCK <= s.max_l) {
+    while (s.l + s.b <= s.max_l) {
         const float *block = s.basis + (int64_t)s.l * s.n;
-        s.l += BLOCK;
+        s.l += s.b;
         multiply(&s, block);
         orthogonalise(&s);
-        k->n_steps = s.l / BLOCK;
+        k->n_steps = s.l / s.b;
         if (!append_block(&s)) {
             return false; /* the space is exhausted: rank-deficient, left to the other solver */
         }
         if (s.l < 2 * k->rank || s.l <= k->rank) {
             continue;
         }
-        if (!solve_small(&s)) {
+        if (!solve_small(&s, k->rank)) {
             return false;
         }
         if (converged(&s, total, k)) {

@@ -76,7 +76,7 @@ static lors_status read_source(void *source, uint64_t offset, void *out, size_t 
     return lors_file_read_at(from->fd, from->path, offset, out, n_bytes);
 }
 
-/* What is no regular file is a fault of the model, where a missing permission is one of the disk. */
+/* What is no regular file is a fault of the model; a missing permission is one of the disk. */
 static lors_status check_kind(const char *path)
 {
     struct stat info;

@@ -4,7 +4,8 @@
 
 #include "base/text.h"
 
-/* Escaped as lors_escape does; of a long path the end is kept, which names the file. Returns out. */
+/* Escaped as lors_escape does; of a long path the end is kept, which names the file. Returns
+ * out. */
 const char *lors_label(const char *path, char out[LORS_ESCAPED_MAX]);
 
 #endif

@@ -1,6 +1,6 @@
 /* safetensors.h - the header of one safetensors file: parsed strictly as the reference does, and
- * written. The format: u64 little-endian N, N bytes of JSON, then the data (offsets relative to it).
- */
+ * written. The format: u64 little-endian N, N bytes of JSON, then the data (offsets are relative to
+ * its start). */
 #ifndef LORS_IO_SAFETENSORS_H
 #define LORS_IO_SAFETENSORS_H
 

@@ -1,4 +1,4 @@
-/* st_order.c - tensors in order of their bytes, which must cover the data without hole or overlap. */
+/* st_order.c - tensors in order of their bytes, which must cover the data exactly. */
 #include <inttypes.h>
 
 #include "base/error.h"

@@ -228,8 +228,8 @@ static lors_status check_out(const lors_staging *staging, bool *replaces)
     return check_model_folder(staging->out);
 }
 
-/* Remove a tree, twice if need be. It runs after the outcome is known, whose sentence it keeps; what
- * it cannot remove, the next run does. */
+/* Remove a tree, twice if need be. It runs after the outcome is known, whose sentence it keeps.
+ * What it cannot remove, the next run does. */
 static void clear_away(const char *path)
 {
     char sentence[4096];

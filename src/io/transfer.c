@@ -1,4 +1,4 @@
-/* transfer.c - reading and writing beside the computation: a few threads and a queue of requests. */
+/* transfer.c - reading and writing beside the computation: threads and a queue of requests. */
 #include "io/transfer.h"
 
 #include <pthread.h>

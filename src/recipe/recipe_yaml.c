@@ -40,10 +40,12 @@ typedef struct builder {
     int32_t n_nodes, n_aliases, n_documents;
 } builder;
 
+static const lors_place NOWHERE = {0, 0};
+
 static lors_place place_of(const builder *b, const struct fy_mark *mark)
 {
     if (!mark || !b->with_places) {
-        return (lors_place){0, 0};
+        return NOWHERE;
     }
     return (lors_place){mark->line + 1, mark->column + 1};
 }
@@ -72,7 +74,7 @@ static lors_status check_text(const builder *b, const char *text, size_t n_bytes
     for (size_t i = 0, n; i < n_bytes; i += n) {
         unsigned char c = (unsigned char)text[i];
         n = c < 0x80 ? 1 : character_bytes(text + i, n_bytes - i);
-        lors_place where = b->with_places ? at : (lors_place){0, 0};
+        lors_place where = b->with_places ? at : NOWHERE;
         if (n == 0) {
             return FAIL(b, where, "the byte 0x%02x is not UTF-8: save the text as UTF-8", c);
         }
@@ -85,6 +87,36 @@ static lors_status check_text(const builder *b, const char *text, size_t n_bytes
             at = (lors_place){at.line + 1, 1};
         }
     }
+    return LORS_OK;
+}
+
+/* A copy in which spaces stand for tabs: libfyaml 0.7 crashes on some tabs behind a colon. A tab
+ * that indents is refused, as YAML does, but within JSON it means nothing. */
+static lors_status without_tabs(builder *b)
+{
+    char *copy = lors_arena_copy(b->arena, b->text, b->n_bytes);
+    if (!copy) {
+        return lors_fail_memory(b->n_bytes + 1);
+    }
+    char root = copy[strspn(copy, " \t\r\n")];
+    bool json = root == '{' || root == '[', indents = true;
+    lors_place at = {1, 1};
+    for (size_t i = 0; i < b->n_bytes; i++, at.column++) {
+        if (copy[i] == '\n') {
+            at = (lors_place){at.line + 1, 0};
+            indents = true;
+        } else if (copy[i] == '\t') {
+            char next = copy[i + strspn(copy + i, " \t\r")];
+            if (indents && !json && next != '\n' && next != '\0' && next != '#') {
+                return FAIL(b, b->with_places ? at : NOWHERE,
+                            "a tab indents this line: use spaces");
+            }
+            copy[i] = ' ';
+        } else {
+            indents = indents && copy[i] == ' ';
+        }
+    }
+    b->text = copy;
     return LORS_OK;
 }
 
@@ -215,32 +247,30 @@ static lors_place place_of_nothing(const builder *b)
     return top->key ? top->key_place : top->node->place;
 }
 
-/* The bytes between single quotes as they stand in the text; NULL if the scalar is another. */
-static const char *single_quoted(const builder *b, struct fy_token *value, size_t *n_bytes)
+/* Refuse what spans lines, which no value of a recipe has to: libfyaml 0.7 leaks for some of it. */
+static lors_status check_one_line(const builder *b, struct fy_token *value, lors_place place)
 {
     const struct fy_mark *start = fy_token_start_mark(value), *end = fy_token_end_mark(value);
-    if (fy_token_scalar_style(value) != FYSS_SINGLE_QUOTED || !start || !end
-        || end->input_pos > b->n_bytes || start->input_pos > end->input_pos) {
-        return NULL;
+    enum fy_scalar_style style = fy_token_scalar_style(value);
+    bool block = style == FYSS_LITERAL || style == FYSS_FOLDED;
+    if (block || (start && end && start->line != end->line)) {
+        return FAIL(b, place, "a value must be on one line");
     }
-    *n_bytes = end->input_pos - start->input_pos;
-    return b->text + start->input_pos;
+    return LORS_OK;
 }
 
-/* Text with doubled quotes in it is read here, because libfyaml 0.7 leaks memory for some of it.
+/* Text with doubled quotes in it is read here, because libfyaml 0.7 leaks for some of it, too.
  * *out stays NULL where libfyaml should read the scalar. */
-static lors_status read_doubled_quotes(builder *b, struct fy_token *value, lors_place place,
-                                       const char **out)
+static lors_status read_doubled_quotes(builder *b, struct fy_token *value, const char **out)
 {
-    size_t n_bytes = 0, length = 0;
-    const char *raw = single_quoted(b, value, &n_bytes);
+    const struct fy_mark *start = fy_token_start_mark(value), *end = fy_token_end_mark(value);
     *out = NULL;
-    if (!raw || !memchr(raw, '\'', n_bytes)) {
+    if (fy_token_scalar_style(value) != FYSS_SINGLE_QUOTED || !start || !end
+        || end->input_pos > b->n_bytes || start->input_pos > end->input_pos) {
         return LORS_OK;
     }
-    if (memchr(raw, '\n', n_bytes) || memchr(raw, '\r', n_bytes)) {
-        return FAIL(b, place, "text with doubled quotes must be on one line");
-    }
+    const char *raw = b->text + start->input_pos; /* without the quotes around it */
+    size_t n_bytes = end->input_pos - start->input_pos, length = 0;
     char *text = lors_arena_copy(b->arena, raw, n_bytes);
     if (!text) {
         return lors_fail_memory(n_bytes + 1);
@@ -258,7 +288,8 @@ static lors_status read_doubled_quotes(builder *b, struct fy_token *value, lors_
 static lors_status read_scalar_text(builder *b, struct fy_token *value, lors_place place,
                                     const char **out)
 {
-    LORS_TRY(read_doubled_quotes(b, value, place, out));
+    LORS_TRY(check_one_line(b, value, place));
+    LORS_TRY(read_doubled_quotes(b, value, out));
     if (*out) {
         return LORS_OK;
     }
@@ -379,7 +410,7 @@ static lors_status fail_syntax(const builder *b, struct fy_diag *diag)
     const struct fy_diag_error *error;
     while ((error = fy_diag_errors_iterate(diag, &position)) != NULL) {
         if (error->type == FYET_ERROR && error->msg) {
-            lors_place place = {0, 0};
+            lors_place place = NOWHERE;
             if (b->with_places && error->line > 0) {
                 place = (lors_place){error->line, error->column};
             }
@@ -415,6 +446,7 @@ lors_status lors_yaml_parse(const char *label, bool with_places, const char *tex
                  .with_places = with_places,
                  .arena = arena};
     LORS_TRY(check_text(&b, text, n_bytes));
+    LORS_TRY(without_tabs(&b));
     struct fy_diag_cfg diag_config;
     fy_diag_cfg_default(&diag_config);
     diag_config.fp = NULL; /* the library never prints */
@@ -430,7 +462,7 @@ lors_status lors_yaml_parse(const char *label, bool with_places, const char *tex
     };
     struct fy_parser *parser = fy_parser_create(&config);
     lors_status status = LORS_OK;
-    if (!parser || fy_parser_set_string(parser, text, n_bytes) != 0) {
+    if (!parser || fy_parser_set_string(parser, b.text, n_bytes) != 0) {
         status = lors_fail(LORS_ERR_LIMIT, "cannot allocate memory to read YAML");
     } else {
         status = read_events(&b, parser, diag);
