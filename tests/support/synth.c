@@ -1,6 +1,8 @@
 /* synth.c - a Philox stream, matrices U diag(s) V' with random orthonormal U and V, odd floats. */
 #include "synth.h"
 
+#include <cblas.h>
+#include <lapacke.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,32 +42,19 @@ const char *synth_kind_name(synth_kind kind)
     return names[kind];
 }
 
-/* columns [k][n]: k orthonormal vectors of n numbers. Gram and Schmidt, twice for full digits. */
+/* columns [k][n]: k orthonormal vectors of n numbers, the Q of a random matrix. */
 static void orthonormal(double *columns, int64_t n, int64_t k, synth_stream *stream)
 {
-    for (int64_t j = 0; j < k; j++) {
-        double *v = columns + j * n;
-        for (int64_t i = 0; i < n; i++) {
-            v[i] = synth_normal(stream);
-        }
-        for (int64_t at = 0; at < 2 * j; at++) {
-            const double *u = columns + at % j * n;
-            double dot = 0;
-            for (int64_t i = 0; i < n; i++) {
-                dot += u[i] * v[i];
-            }
-            for (int64_t i = 0; i < n; i++) {
-                v[i] -= dot * u[i];
-            }
-        }
-        double square = 0;
-        for (int64_t i = 0; i < n; i++) {
-            square += v[i] * v[i];
-        }
-        for (int64_t i = 0; i < n; i++) {
-            v[i] /= sqrt(square);
-        }
+    double *tau = calloc((size_t)k + 1, sizeof *tau);
+    lapack_int rows = (lapack_int)n, count = (lapack_int)k;
+    for (int64_t i = 0; i < n * k; i++) {
+        columns[i] = synth_normal(stream);
     }
+    if (!tau || LAPACKE_dgeqrf(LAPACK_COL_MAJOR, rows, count, columns, rows, tau) != 0 ||
+        LAPACKE_dorgqr(LAPACK_COL_MAJOR, rows, count, count, columns, rows, tau) != 0) {
+        abort();
+    }
+    free(tau);
 }
 
 /* The i-th singular value (from 0) of the kinds that are made of one. */
@@ -77,6 +66,7 @@ static double sigma(synth_kind kind, int64_t i, int64_t n)
     case SYNTH_FLAT: return 1;
     case SYNTH_NOISE_FLOOR: return i < (n + 4) / 5 ? 1 : 1e-6;
     case SYNTH_REPEATED: return 4 / (double)((int64_t)1 << (i / 3 < 40 ? i / 3 : 40));
+    case SYNTH_CLUSTER: return i < 24 ? 1 : 0.1 / (place - 24);
     case SYNTH_STEPS: return pow(0.7, (double)i);
     case SYNTH_SMALL: return 1e-30 / place;
     case SYNTH_LARGE: return 1e30 / place;
@@ -90,27 +80,23 @@ static void from_spectrum(float *out, int64_t n_rows, int64_t n_cols, synth_kind
     int64_t k = n_rows < n_cols ? n_rows : n_cols;
     double *u = calloc((size_t)(n_rows * k + 1), sizeof *u);
     double *v = calloc((size_t)(n_cols * k + 1), sizeof *v);
-    double *row = calloc((size_t)n_cols + 1, sizeof *row);
-    if (!u || !v || !row) {
+    double *product = calloc((size_t)(n_rows * n_cols) + 1, sizeof *product);
+    if (!u || !v || !product) {
         abort();
     }
     orthonormal(u, n_rows, k, stream);
     orthonormal(v, n_cols, k, stream);
-    for (int64_t i = 0; i < n_rows; i++) {
-        memset(row, 0, (size_t)n_cols * sizeof *row);
-        for (int64_t at = 0; at < k; at++) {
-            double factor = u[at * n_rows + i] * sigma(kind, at, k);
-            for (int64_t j = 0; j < n_cols; j++) {
-                row[j] += factor * v[at * n_cols + j];
-            }
-        }
-        for (int64_t j = 0; j < n_cols; j++) {
-            out[i * n_cols + j] = (float)row[j];
-        }
+    for (int64_t at = 0; at < k * n_rows; at++) {
+        u[at] *= sigma(kind, at / n_rows, k);
+    }
+    cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)n_rows, (int)n_cols, (int)k, 1, u,
+                (int)n_rows, v, (int)n_cols, 0, product, (int)n_cols);
+    for (int64_t i = 0; i < n_rows * n_cols; i++) {
+        out[i] = (float)product[i];
     }
     free(u);
     free(v);
-    free(row);
+    free(product);
 }
 
 /* A sum of three outer products of integers in -4 .. 4: exact in any float type but f8. */
@@ -150,7 +136,7 @@ void synth_matrix(float *out, int64_t n_rows, int64_t n_cols, synth_kind kind, u
     case SYNTH_SUBNORMAL: synth_values(out, n, 1e-41, seed); return;
     case SYNTH_LARGEST:
         for (int64_t i = 0; i < n; i++) {
-            out[i] = (float)(3e38 * (2 * synth_uniform(&stream) - 1));
+            out[i] = (float)(1e38 * (2 * synth_uniform(&stream) - 1));
         }
         return;
     default: from_spectrum(out, n_rows, n_cols, kind, &stream);

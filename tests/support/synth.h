@@ -22,6 +22,7 @@ int64_t synth_below(synth_stream *stream, int64_t n); /* 0 .. n-1 */
     X(NOISE_FLOOR, "s_i = 1 up to a fifth of the short side, then 1e-6")       \
     X(EXACT_RANK, "small integers of exact rank 3, no rounding")               \
     X(REPEATED, "s = 4 4 4 2 2 2 1 1 1 ...")                                   \
+    X(CLUSTER, "s_i = 1 for the first 24, then 0.1 / i")                       \
     X(STEPS, "s_i = 0.7^i: a gap everywhere")                                  \
     X(GAUSS, "independent normal entries")                                     \
     X(ZERO, "all zero")                                                        \
@@ -30,7 +31,7 @@ int64_t synth_below(synth_stream *stream, int64_t n); /* 0 .. n-1 */
     X(SMALL, "s_i = 1e-30 / i")                                                \
     X(SUBNORMAL, "entries of about 1e-41, which f32 holds with few digits")    \
     X(LARGE, "s_i = 1e30 / i")                                                 \
-    X(LARGEST, "entries up to 3e38, whose squares overflow f32")
+    X(LARGEST, "entries up to 1e38, whose squares overflow f32")
 
 typedef enum synth_kind {
 #define SYNTH_KIND_ENUM(name, text) SYNTH_##name,
