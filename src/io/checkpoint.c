@@ -239,8 +239,7 @@ static lors_status add_folder_file(lors_checkpoint *checkpoint, const char *name
     return load_file(&checkpoint->files[checkpoint->n_files++], path);
 }
 
-static lors_status check_shard_exists(const lors_checkpoint *checkpoint, const char *name,
-                                      bool has_single)
+static lors_status check_shard_exists(const lors_checkpoint *checkpoint, const char *name)
 {
     bool failed = false;
     char label[LORS_ESCAPED_MAX], shard[LORS_ESCAPED_MAX];
@@ -251,16 +250,13 @@ static lors_status check_shard_exists(const lors_checkpoint *checkpoint, const c
         return lors_fail_memory(strlen(checkpoint->path) + strlen(name) + 2);
     }
     return lors_fail(LORS_ERR_INPUT,
-                     "%s/%s: it names '%s', which is missing: the download is "
-                     "incomplete%s",
-                     lors_label(checkpoint->path, label), index_name, lors_escape_text(name, shard),
-                     has_single ? "; or, if model.safetensors beside it is the model, remove the "
-                                  "index"
-                                : ", get it again");
+                     "%s/%s: it names '%s', which is missing: the download is incomplete, get it "
+                     "again",
+                     lors_label(checkpoint->path, label), index_name,
+                     lors_escape_text(name, shard));
 }
 
-static lors_status warn_of_index(lors_checkpoint *checkpoint, const lors_shard_index *index,
-                                 bool has_single)
+static lors_status warn_of_index(lors_checkpoint *checkpoint, const lors_shard_index *index)
 {
     lors_text text = {0};
     char label[LORS_ESCAPED_MAX];
@@ -273,20 +269,19 @@ static lors_status warn_of_index(lors_checkpoint *checkpoint, const lors_shard_i
                          label, index_name, total);
         LORS_TRY(add_warning(checkpoint, &text));
     }
-    bool used = false;
-    for (int32_t i = 0; i < checkpoint->n_files; i++) {
-        used = used || strcmp(checkpoint->files[i].name, single_name) == 0;
-    }
-    if (has_single && !used) {
-        text = (lors_text){0};
-        lors_text_printf(&text, "%s: both %s and %s are here: the shards of the index are used",
-                         label, index_name, single_name);
-        LORS_TRY(add_warning(checkpoint, &text));
-    }
     return LORS_OK;
 }
 
-static lors_status open_shards(lors_checkpoint *checkpoint, bool follow_symlinks, bool has_single)
+static lors_status warn_of_both(lors_checkpoint *checkpoint)
+{
+    lors_text text = {0};
+    char label[LORS_ESCAPED_MAX];
+    lors_text_printf(&text, "%s: both %s and %s are here: the first is used, as transformers does",
+                     lors_label(checkpoint->path, label), single_name, index_name);
+    return add_warning(checkpoint, &text);
+}
+
+static lors_status open_shards(lors_checkpoint *checkpoint, bool follow_symlinks)
 {
     lors_shard_index *index = NULL;
     lors_status status;
@@ -298,7 +293,7 @@ static lors_status open_shards(lors_checkpoint *checkpoint, bool follow_symlinks
     LORS_TRY_CLEAN(lors_shard_index_read(path, &index));
     int32_t n_files = lors_shard_index_count(index);
     for (int32_t i = 0; i < n_files; i++) {
-        LORS_TRY_CLEAN(check_shard_exists(checkpoint, lors_shard_index_name(index, i), has_single));
+        LORS_TRY_CLEAN(check_shard_exists(checkpoint, lors_shard_index_name(index, i)));
     }
     LORS_TRY_CLEAN(make_files(checkpoint, n_files));
     for (int32_t i = 0; i < n_files; i++) {
@@ -306,7 +301,7 @@ static lors_status open_shards(lors_checkpoint *checkpoint, bool follow_symlinks
             add_folder_file(checkpoint, lors_shard_index_name(index, i), follow_symlinks));
     }
     LORS_TRY_CLEAN(collect_tensors(checkpoint));
-    LORS_TRY_CLEAN(warn_of_index(checkpoint, index, has_single));
+    LORS_TRY_CLEAN(warn_of_index(checkpoint, index));
 cleanup:
     lors_shard_index_free(index);
     lors_free(path);
@@ -363,8 +358,8 @@ static lors_status open_folder(lors_checkpoint *checkpoint, bool follow_symlinks
     if (failed_index || failed_single) {
         return lors_fail_memory(strlen(checkpoint->path) + sizeof index_name + 1);
     }
-    if (has_index) {
-        return open_shards(checkpoint, follow_symlinks, has_single);
+    if (!has_single && has_index) {
+        return open_shards(checkpoint, follow_symlinks);
     }
     if (!has_single) {
         return lors_fail(LORS_ERR_INPUT, "%s: neither %s nor %s is here, %s",
@@ -373,7 +368,8 @@ static lors_status open_folder(lors_checkpoint *checkpoint, bool follow_symlinks
     }
     LORS_TRY(make_files(checkpoint, 1));
     LORS_TRY(add_folder_file(checkpoint, single_name, follow_symlinks));
-    return collect_tensors(checkpoint);
+    LORS_TRY(collect_tensors(checkpoint));
+    return has_index ? warn_of_both(checkpoint) : LORS_OK;
 }
 
 static lors_status open_single(lors_checkpoint *checkpoint)

@@ -40,9 +40,9 @@ struct lors_yaml {
  *   arena        owns the tree
  *   out          the root; NULL if the text holds no document
  * Refused, each with line and column: other encodings than UTF-8, control characters, bad syntax,
- * tabs that indent, text over several lines,
- * several documents, depth > 64, more than 64 aliases or 20000 nodes (aliases written out), tags,
- * merge keys, keys that are not text, duplicate keys. Errors: ERR_RECIPE, ERR_LIMIT. */
+ * tabs that indent, values over several lines, several documents, depth > 64, more than 64 aliases
+ * or 20000 nodes (aliases written out), tags, merge keys, keys that are not text, duplicate keys.
+ * Errors: ERR_RECIPE, ERR_LIMIT. */
 lors_status lors_yaml_parse(const char *label, bool with_places, const char *text, size_t n_bytes,
                             lors_arena *arena, lors_yaml **out);
 

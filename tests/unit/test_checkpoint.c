@@ -172,13 +172,14 @@ static void test_both(void **state)
 {
     (void)state;
     make_shards(GOOD_INDEX);
-    io_write_text(io_path("m/model.safetensors"), "stale");
-    lors_checkpoint *c = open_good(io_path("m"));
-    assert_int_equal(lors_checkpoint_warning_count(c), 1);
-    assert_non_null(strstr(lors_checkpoint_warning(c, 0), "the shards of the index are used"));
-    lors_checkpoint_close(c);
+    io_write_tensors(io_path("m/model.safetensors"),
+                     "{\"only\":{\"dtype\":\"U8\",\"shape\":[8],\"data_offsets\":[0,8]}}", 8);
     unlink(io_path("m/" S2));
-    refuse(io_path("m"), LORS_ERR_INPUT, "if model.safetensors beside it is the model, remove the");
+    lors_checkpoint *c = open_good(io_path("m"));
+    assert_int_equal(lors_checkpoint_count(c), 1);
+    assert_int_equal(lors_checkpoint_warning_count(c), 1);
+    assert_non_null(strstr(lors_checkpoint_warning(c, 0), "the first is used"));
+    lors_checkpoint_close(c);
 }
 
 static void test_header_warnings(void **state)
@@ -560,8 +561,8 @@ static void test_values(void **state)
 static void test_memory_failures(void **state)
 {
     (void)state;
-    const char *folder = make_shards(GOOD_INDEX);
-    io_write_text(io_path("m/model.safetensors"), "stale: one warning");
+    const char *folder = make_shards("{\"metadata\":{\"total_size\":7},\"weight_map\":{\"b\":\"" S2
+                                     "\",\"a\":\"" S1 "\"}}"); /* one warning */
     for (int sticky = 0; sticky < 2; sticky++) {
         uint64_t n = 1;
         for (;; n++) {
