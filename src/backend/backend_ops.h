@@ -26,6 +26,11 @@ enum {
     LORS_BACKEND_ABI = 1
 };
 
+/* Where weights or votes cancel but for rounding: a sum of weights up to this share of their
+ * magnitudes counts as 0, and so does a vote up to this share of the magnitudes of its terms. */
+#define LORS_CANCELLED 1e-12
+#define LORS_TIED 0x1p-50
+
 typedef struct lors_backend lors_backend; /* an opened device */
 typedef struct lors_memory lors_memory;   /* a block of its memory */
 
@@ -62,12 +67,14 @@ typedef struct lors_store_block {
  *   low    = low[i] where a low view is given, else 0 (an element neither kept nor low adds
  * nothing)
  *   with signs: only terms whose sign equals signs[i] count; zero terms never do
- *   sum    = term_0 + term_1 + ... in model order; 0 without models
+ *   sum    = term_0 + term_1 + ... in model order, without models of weight 0 (they leave no trace,
+ *            not even in the sign of a zero); 0 if there are none
  *   acc    = (add ? acc : 0) + scale * sum / divisor */
 typedef enum lors_divisor {
     LORS_DIVIDE_NOT,
     LORS_DIVIDE_CONSTANT, /* by divisor_value */
-    LORS_DIVIDE_KEPT      /* by the sum of the weights of the counted terms; 0 counts as 1 */
+    LORS_DIVIDE_KEPT      /* by the sum of the weights of the counted terms; 0 (LORS_CANCELLED)
+                             counts as 1 */
 } lors_divisor;
 
 typedef struct lors_sum {
@@ -102,7 +109,7 @@ typedef struct lors_certificate {
     double orthogonality;  /* norm(V'V - I) */
     double excess;         /* norm(matrix - result) / optimum - 1, the optimum from the spectrum;
                               0 where the optimum is below 1e-6 of the norm */
-    const char *path;      /* the solver that answered: "zero", "full", "gram", "gesdd" */
+    const char *path;      /* the solver that answered: "zero", "full", "krylov", "gram" */
 } lors_certificate;
 
 typedef struct lors_backend_ops {
@@ -130,8 +137,8 @@ typedef struct lors_backend_ops {
     lors_status (*compare)(lors_backend *backend, lors_view a, lors_view b, int64_t n, bool *same);
     /* acc f64 [n]: see lors_sum. */
     lors_status (*accumulate)(lors_backend *backend, lors_view acc, const lors_sum *sum, int64_t n);
-    /* signs i8 [n] = +1 where the sum of the kept terms (as in lors_sum, unscaled) is >= 0, else
-     * -1. `sum->signs`, divisor and scale are ignored. */
+    /* signs i8 [n] = +1 where the sum of the kept terms (as in lors_sum, unscaled) is >= 0 or a tie
+     * (LORS_TIED), else -1. `sum->signs`, divisor and scale are ignored. */
     lors_status (*elect_sign)(lors_backend *backend, lors_view signs, const lors_sum *sum,
                               int64_t n);
     /* out [n] of `dtype` = round(base + acc), or round(base) exactly where acc is 0 (so that -0

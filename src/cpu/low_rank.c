@@ -145,9 +145,9 @@ static lors_status rank_for_energy(problem *p, double energy, double total)
     if (solve(p, 'N', p->a.n_short) != 0) {
         return lors_fail(LORS_ERR_NUMERICS, "the eigenvalue solver did not converge");
     }
-    double kept = 0;
+    double kept = 0, target = energy * total * (1 - 1e-12); /* rounding is no missing energy */
     lapack_int rank = 0;
-    while (rank < p->a.n_short && kept < energy * total) {
+    while (rank < p->a.n_short && kept < target) {
         double value = p->values[p->a.n_short - 1 - rank];
         kept += value > 0 ? value : 0;
         rank++;
@@ -174,15 +174,28 @@ static void project_tile(const problem *p, int count, const double *v)
     }
 }
 
-/* low = (A V) V' by tiles; returns the squared norm of A - low as stored. */
-static double project(const problem *p, const double *v)
+/* values += the squared lengths of the columns of A V in this tile. */
+static void add_values(const problem *p, int count, double *values)
+{
+    for (lapack_int c = 0; c < p->rank; c++) {
+        const double *column = p->projected + (p->a.wide ? (int64_t)c * count : c);
+        int step = p->a.wide ? 1 : p->rank;
+        values[c] += cblas_ddot(count, column, step, column, step);
+    }
+}
+
+/* low = (A V) V' by tiles; returns the squared norm of A - low as stored. values: the squared
+ * singular values as Rayleigh quotients in f64, better than any solver's own. */
+static double project(const problem *p, const double *v, double *values)
 {
     int64_t n = p->a.n_short;
     double residual = 0;
+    memset(values, 0, (size_t)p->rank * sizeof *values);
     for (int64_t first = 0; first < p->a.n_long; first += TILE) {
         int count = (int)tile_count(p, first);
         widen_tile(p, first, count);
         project_tile(p, count, v);
+        add_values(p, count, values);
         if (!p->a.wide) {
             residual += p->kernels->narrow_residual(p->low + first * n, p->tile, p->a.x + first * n,
                                                     count * n);
@@ -251,34 +264,11 @@ static void certify(const problem *p, const double *values, double next, double 
     c->excess = optimum > 1e-6 * c->norm ? sqrt(residual) / optimum - 1 : 0;
 }
 
-/* The simple ends: nothing to keep, everything to keep, or a matrix that is not all numbers. */
-static bool answer_trivial(const problem *p, lors_rank rank, lors_certificate *c)
-{
-    size_t n_bytes = (size_t)(p->a.n_rows * p->a.n_cols) * sizeof(float);
-    bool energy = rank.energy > 0;
-    c->energy = 1;
-    c->gap = 1;
-    if (p->a.n_short == 0) {
-        c->path = "zero";
-        return true;
-    }
-    if (!energy && p->rank >= p->a.n_short) {
-        memcpy(p->low, p->a.x, n_bytes);
-        c->rank = p->a.n_short;
-        c->path = "full";
-        return true;
-    }
-    if (!energy && p->rank <= 0) {
-        memset(p->low, 0, n_bytes);
-        c->energy = 0;
-        c->path = "zero";
-        return true;
-    }
-    return false;
-}
-
+/* A matrix of zeros, or one that is not all numbers. */
 static bool answer_by_norm(const problem *p, double total, lors_certificate *c)
 {
+    c->energy = 1;
+    c->gap = 1;
     if (total > 0 && isfinite(total)) {
         return false;
     }
@@ -287,6 +277,25 @@ static bool answer_by_norm(const problem *p, double total, lors_certificate *c)
         p->low[i] = fill;
     }
     c->path = total == 0 ? "zero" : "not finite";
+    return true;
+}
+
+/* Nothing to keep, or everything. */
+static bool answer_by_rank(const problem *p, lors_rank rank, lors_certificate *c)
+{
+    size_t n_bytes = (size_t)(p->a.n_rows * p->a.n_cols) * sizeof(float);
+    if (rank.energy > 0 || (p->rank > 0 && p->rank < p->a.n_short)) {
+        return false;
+    }
+    if (p->rank <= 0) {
+        memset(p->low, 0, n_bytes);
+        c->energy = 0;
+        c->path = "zero";
+        return true;
+    }
+    memcpy(p->low, p->a.x, n_bytes);
+    c->rank = p->a.n_short;
+    c->path = "full";
     return true;
 }
 
@@ -306,11 +315,12 @@ static bool try_krylov(problem *p, lors_rank rank, double total, lors_certificat
     if (rank.energy > 0 || !lors_krylov_fits(p->a.n_long, p->a.n_short, p->rank)) {
         return false;
     }
-    lors_krylov k = {.rank = p->rank, .vectors = p->vectors, .values = p->values};
+    lors_krylov k = {.rank = p->rank, .vectors = p->vectors};
     if (!lors_krylov_solve(&p->a, total, p->krylov, &k)) {
         return false;
     }
-    certify(p, p->values, k.next, total, project(p, p->vectors), c);
+    double residual = project(p, p->vectors, p->values);
+    certify(p, p->values, k.next, total, residual, c);
     c->orthogonality = orthogonality_of(p, p->vectors, p->projected);
     c->residual = k.residual;
     c->excess = k.excess;
@@ -329,8 +339,9 @@ static lors_status solve_by_gram(problem *p, lors_rank rank, lors_certificate *c
         return lors_fail(LORS_ERR_NUMERICS, "the eigenvalue solver did not converge");
     }
     lapack_int extra = wanted - p->rank;
-    const double *values = p->values + extra, *v = p->vectors + (int64_t)extra * p->a.n_short;
-    certify(p, values, extra ? p->values[0] : 0, total, project(p, v), c);
+    const double *v = p->vectors + (int64_t)extra * p->a.n_short;
+    double *values = p->values + extra, residual = project(p, v, values);
+    certify(p, values, extra ? p->values[0] : 0, total, residual, c);
     c->residual = residual_of(p, v, values);
     c->orthogonality = orthogonality_of(p, v, p->copy);
     c->path = "gram";
@@ -351,12 +362,10 @@ lors_status lors_cpu_truncate_rank(lors_backend *backend, lors_view low, lors_vi
     p.a.x = lors_cpu_at(x);
     p.low = lors_cpu_at(low);
     lay_out(&p, lors_cpu_at(scratch));
-    if (answer_trivial(&p, rank, certificate)) {
-        return LORS_OK;
-    }
     double total = squared_norm(&p);
     certificate->norm = root(total);
-    if (answer_by_norm(&p, total, certificate) || try_krylov(&p, rank, total, certificate)) {
+    if (answer_by_norm(&p, total, certificate) || answer_by_rank(&p, rank, certificate) ||
+        try_krylov(&p, rank, total, certificate)) {
         return LORS_OK;
     }
     return solve_by_gram(&p, rank, certificate);

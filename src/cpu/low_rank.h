@@ -19,7 +19,6 @@ typedef struct lors_matrix {
 typedef struct lors_krylov {
     lapack_int rank;
     double *vectors; /* out: [rank][n_short], orthonormal, by ascending singular value */
-    double *values;  /* out: [rank] squared singular values, ascending */
     double next;     /* out: the largest squared singular value not used */
     double residual; /* out: Frobenius norm of A'A V - V diag(values), over the largest value */
     double excess;   /* out: bound on norm(A - A V V') / optimum - 1, by residual and gap */

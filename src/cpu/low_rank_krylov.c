@@ -1,14 +1,15 @@
 /* low_rank_krylov.c - block Lanczos with full re-orthogonalisation, for a few leading directions.
  *
- * The Krylov space of A'A from a random block of b >= rank columns (so that no copy of a repeated
- * singular value can be missed); products with A in f32, everything
- * small in f64. With T = V'A'AV and Ritz pairs (theta, y), the residual of each is known exactly as
+ * The Krylov space of A'A from a random block of b > rank columns (so that no copy of a repeated
+ * singular value can be missed); products with A in f32, everything small in f64. With
+ * T = V'A'AV and Ritz pairs (theta, y), the residual of each is known exactly as
  * R y_last, R being the factor that the next block leaves: it gives the estimate by which the
  * iteration stops, and the certificate. Source: Golub and Underwood 1977; the estimate is
  * first-order perturbation theory of the projector.
  */
 #include <cblas.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/rng.h"
@@ -18,20 +19,21 @@ enum { MAX_BLOCK = 32 };
 
 /* Estimated norm(L - L_exact) / norm(A) to stop at where the gap makes L well-posed; measured, the
  * estimate overstates the error 2 to 5 times. Elsewhere the energy lost decides. */
-static const double stop_projection = 2e-5, stop_energy = 1e-7, stop_gap = 4e-3;
+static const double stop_projection = 1e-5, stop_energy = 1e-7, stop_gap = 4e-3;
 
 typedef struct lanczos {
     const lors_matrix *a;
     lapack_int n, m, b, l, max_l; /* b: columns of a block */
-    float *basis;                 /* [max_l][n]: columns */
-    float *next;                  /* [b][n] */
-    float *image;                 /* [b][m] */
-    float *overlap;               /* [b][max_l] */
-    double *wide;                 /* [b][n]: the next block in f64 */
-    double *t, *small;            /* [max_l][max_l]: T; a copy of its leading part */
-    double *ritz;                 /* [MAX_RANK + 1][max_l]: leading eigenvectors of T */
-    double *theta;                /* [max_l]: the wanted ones come first, ascending */
-    lapack_int *integers;         /* [12 max_l + 2] */
+    float scale;       /* a power of two that brings the norm of A near 1: squares stay in range */
+    float *basis;      /* [max_l][n]: columns */
+    float *next;       /* [b][n] */
+    float *image;      /* [b][m] */
+    float *overlap;    /* [b][max_l] */
+    double *wide;      /* [b][n]: the next block in f64 */
+    double *t, *small; /* [max_l][max_l]: T; a copy of its leading part */
+    double *ritz;      /* [MAX_RANK + 1][max_l]: leading eigenvectors of T */
+    double *theta;     /* [max_l]: the wanted ones come first, ascending */
+    lapack_int *integers; /* [12 max_l + 2] */
     double *work;
     lapack_int n_work;
     double r[MAX_BLOCK * MAX_BLOCK]; /* upper triangle: what the next block leaves, column-major */
@@ -39,7 +41,7 @@ typedef struct lanczos {
 
 static lapack_int block_of(lapack_int rank)
 {
-    return rank <= 8 ? 8 : rank <= 16 ? 16 : MAX_BLOCK;
+    return rank < 8 ? 8 : rank < 16 ? 16 : MAX_BLOCK;
 }
 
 /* Steps after which the Gram matrix would have been cheaper: both costs in rough nanoseconds. */
@@ -55,7 +57,7 @@ static lapack_int step_budget(lapack_int n_long, lapack_int n_short, lapack_int 
 bool lors_krylov_fits(lapack_int n_long, lapack_int n_short, lapack_int rank)
 {
     lapack_int block = block_of(rank);
-    return rank > 0 && rank <= MAX_BLOCK && 40 * rank <= n_short &&
+    return rank > 0 && rank < MAX_BLOCK && 40 * rank <= n_short &&
            step_budget(n_long, n_short, block) * block >= 4 * rank;
 }
 
@@ -100,10 +102,10 @@ static void multiply(lanczos *s, const float *v)
     CBLAS_TRANSPOSE forth = a->wide ? CblasNoTrans : CblasTrans;
     CBLAS_TRANSPOSE back = a->wide ? CblasTrans : CblasNoTrans;
     int lead = a->wide ? s->m : s->n;
-    cblas_sgemm(CblasColMajor, forth, CblasNoTrans, s->m, s->b, s->n, 1, a->x, lead, v, s->n, 0,
-                s->image, s->m);
-    cblas_sgemm(CblasColMajor, back, CblasNoTrans, s->n, s->b, s->m, 1, a->x, lead, s->image, s->m,
-                0, s->next, s->n);
+    cblas_sgemm(CblasColMajor, forth, CblasNoTrans, s->m, s->b, s->n, s->scale, a->x, lead, v, s->n,
+                0, s->image, s->m);
+    cblas_sgemm(CblasColMajor, back, CblasNoTrans, s->n, s->b, s->m, s->scale, a->x, lead, s->image,
+                s->m, 0, s->next, s->n);
 }
 
 /* Take the basis out of `next`, twice; what was taken is the next block column of T. */
@@ -237,7 +239,6 @@ static void extract(lanczos *s, lors_krylov *k)
                 v[i] += y[j] * (double)column[i];
             }
         }
-        k->values[c] = s->theta[1 + c];
     }
     for (lapack_int c = k->rank - 1; c >= 0; c--) {
         double *v = k->vectors + (int64_t)c * n;
@@ -254,7 +255,14 @@ static void extract(lanczos *s, lors_krylov *k)
 bool lors_krylov_solve(const lors_matrix *a, double total, unsigned char *scratch, lors_krylov *k)
 {
     lanczos s = lanczos_of(a->n_long, a->n_short, k->rank);
+    int exponent = 0;
+    frexp(sqrt(total), &exponent);
+    if (abs(exponent) > 100) {
+        return false; /* f32 sums would overflow or lose digits */
+    }
     s.a = a;
+    s.scale = ldexpf(1, -exponent);
+    total = ldexp(total, -2 * exponent);
     lay_out(&s, scratch);
     random_block(&s);
     if (!append_block(&s)) {
@@ -276,6 +284,7 @@ bool lors_krylov_solve(const lors_matrix *a, double total, unsigned char *scratc
             return false;
         }
         if (converged(&s, total, k)) {
+            k->next = ldexp(k->next, 2 * exponent);
             extract(&s, k);
             return true;
         }

@@ -1,4 +1,5 @@
 /* sum_kernels.c - differences, weighted sums with masks and signs, and dot products. */
+#include <math.h>
 #include <string.h>
 
 #include "cpu/cpu_internal.h"
@@ -72,22 +73,35 @@ static span span_at(const lors_sum *sum, const float *stack, const uint8_t *mask
                   n};
 }
 
+static void add_terms(double *restrict sum, const double *restrict term, int64_t n, bool first)
+{
+    if (first) { /* not 0 + term: -0 stays -0 */
+        memcpy(sum, term, (size_t)n * sizeof *term);
+        return;
+    }
+    for (int64_t i = 0; i < n; i++) {
+        sum[i] += term[i];
+    }
+}
+
 /* sum_of[i] = the terms of all models in model order; weight_of[i] = the weights of those counted
- * (only where the divisor asks for it). */
+ * (only where the divisor asks for it). A model of weight 0 has no terms. */
 static void sum_span(double *restrict sum_of, double *restrict weight_of, const lors_sum *sum,
-                     int64_t first, int64_t n, bool with_signs)
+                     int64_t first, int64_t n)
 {
     const float *stack = lors_cpu_at(sum->stack);
     const uint8_t *masks = lors_cpu_at(sum->masks);
     double term[SPAN];
     uint8_t counted[SPAN];
-    bool weigh = sum->divisor == LORS_DIVIDE_KEPT;
+    bool weigh = sum->divisor == LORS_DIVIDE_KEPT, empty = true;
     memset(weight_of, 0, sizeof(double) * SPAN);
     memset(sum_of, 0, sizeof(double) * SPAN); /* what an empty stack sums to */
     for (int32_t model = 0; model < sum->n_models; model++) {
-        span at = span_at(sum, stack, masks, model, first, n);
-        at.signs = with_signs ? at.signs : NULL;
         double weight = sum->weights[model];
+        if (weight == 0) {
+            continue;
+        }
+        span at = span_at(sum, stack, masks, model, first, n);
         terms_of(term, weight, &at);
         if (weigh || at.signs) {
             elect_terms(term, counted, &at);
@@ -95,14 +109,19 @@ static void sum_span(double *restrict sum_of, double *restrict weight_of, const 
                 weight_of[i] += counted[i] ? weight : 0;
             }
         }
-        if (model == 0) {
-            memcpy(sum_of, term, (size_t)n * sizeof *term);
-        } else {
-            for (int64_t i = 0; i < n; i++) {
-                sum_of[i] += term[i];
-            }
-        }
+        add_terms(sum_of, term, n, empty);
+        empty = false;
     }
+}
+
+/* Weights that sum to less than this share of their magnitudes cancel: the rest is rounding. */
+static double least_divisor(const lors_sum *sum)
+{
+    double magnitudes = 0;
+    for (int32_t model = 0; model < sum->n_models; model++) {
+        magnitudes += fabs(sum->weights[model]);
+    }
+    return LORS_CANCELLED * magnitudes;
 }
 
 static void finish_span(double *restrict acc, double *restrict sum_of,
@@ -118,8 +137,9 @@ static void finish_span(double *restrict acc, double *restrict sum_of,
             sum_of[i] /= divisor;
         }
     } else if (sum->divisor == LORS_DIVIDE_KEPT) {
+        double least = least_divisor(sum);
         for (int64_t i = 0; i < n; i++) {
-            sum_of[i] /= weight_of[i] == 0 ? 1 : weight_of[i];
+            sum_of[i] /= fabs(weight_of[i]) <= least ? 1 : weight_of[i];
         }
     }
     if (sum->add) {
@@ -136,21 +156,28 @@ void LORS_KERNEL(accumulate)(double *acc, const lors_sum *sum, int64_t n)
     double sum_of[SPAN], weight_of[SPAN];
     for (int64_t first = 0; first < n; first += SPAN) {
         int64_t count = n - first < SPAN ? n - first : SPAN;
-        sum_span(sum_of, weight_of, sum, first, count, true);
+        sum_span(sum_of, weight_of, sum, first, count);
         finish_span(acc + first, sum_of, weight_of, sum, count);
     }
 }
 
 void LORS_KERNEL(elect_sign)(int8_t *signs, const lors_sum *sum, int64_t n)
 {
-    double sum_of[SPAN], weight_of[SPAN];
-    lors_sum plain = *sum;
-    plain.divisor = LORS_DIVIDE_NOT;
+    const float *stack = lors_cpu_at(sum->stack);
+    const uint8_t *masks = lors_cpu_at(sum->masks);
     for (int64_t first = 0; first < n; first += SPAN) {
+        double term[SPAN], total[SPAN] = {0}, magnitude[SPAN] = {0};
         int64_t count = n - first < SPAN ? n - first : SPAN;
-        sum_span(sum_of, weight_of, &plain, first, count, false);
+        for (int32_t model = 0; model < sum->n_models; model++) {
+            span at = span_at(sum, stack, masks, model, first, count);
+            terms_of(term, sum->weights[model], &at);
+            for (int64_t i = 0; i < count; i++) {
+                total[i] += term[i];
+                magnitude[i] += fabs(term[i]);
+            }
+        }
         for (int64_t i = 0; i < count; i++) {
-            signs[first + i] = sum_of[i] >= 0 ? 1 : -1;
+            signs[first + i] = total[i] >= -LORS_TIED * magnitude[i] ? 1 : -1;
         }
     }
 }

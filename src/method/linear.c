@@ -2,7 +2,6 @@
  *
  * Source: model soups (Wortsman et al. 2022, arXiv 2203.05482). Sums in f64, one rounding.
  */
-#include "base/error.h"
 #include "method/method_table.h"
 
 enum { WEIGHT, NORMALIZE };
@@ -15,16 +14,7 @@ static const lors_param_info params[] = {
 
 static lors_status check(const lors_call *call)
 {
-    double sum = 0;
-    for (int32_t k = 0; k < call->n_models; k++) {
-        sum += lors_call_number(call, WEIGHT, k);
-    }
-    if (sum == 0 && lors_call_number(call, NORMALIZE, 0) != 0) {
-        return lors_fail(LORS_ERR_RECIPE,
-                         "the weights sum to 0, so they cannot be normalized: change a weight, or "
-                         "set normalize: false");
-    }
-    return LORS_OK;
+    return lors_method_check_normalize(call, WEIGHT, NORMALIZE);
 }
 
 static lors_status apply(lors_call *call)

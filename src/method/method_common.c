@@ -1,6 +1,7 @@
 /* method_common.c - small pieces that several methods share. */
 #include <math.h>
 
+#include "base/error.h"
 #include "method/method_table.h"
 
 double lors_method_weights(lors_call *call, int32_t param)
@@ -11,6 +12,21 @@ double lors_method_weights(lors_call *call, int32_t param)
         sum += call->weights[k];
     }
     return sum;
+}
+
+lors_status lors_method_check_normalize(const lors_call *call, int32_t weight, int32_t normalize)
+{
+    double sum = 0, magnitudes = 0;
+    for (int32_t k = 0; k < call->n_models; k++) {
+        sum += lors_call_number(call, weight, k);
+        magnitudes += fabs(lors_call_number(call, weight, k));
+    }
+    if (lors_call_number(call, normalize, 0) == 0 || fabs(sum) > LORS_CANCELLED * magnitudes) {
+        return LORS_OK;
+    }
+    return lors_fail(LORS_ERR_RECIPE,
+                     "the weights sum to 0, so they cannot be normalized: change a "
+                     "weight, or set normalize: false");
 }
 
 bool lors_method_any_weight(const lors_call *call, int32_t param)

@@ -41,16 +41,7 @@ static bool is_base(const lors_call *call)
 
 static lors_status check_plain(const lors_call *call)
 {
-    double sum = 0;
-    for (int32_t k = 0; k < call->n_models; k++) {
-        sum += lors_call_number(call, WEIGHT, k);
-    }
-    if (sum == 0 && lors_call_number(call, NORMALIZE, 0) != 0 && !is_base(call)) {
-        return lors_fail(LORS_ERR_RECIPE,
-                         "the weights sum to 0, so they cannot be normalized: change a weight, or "
-                         "set normalize: false");
-    }
-    return LORS_OK;
+    return is_base(call) ? LORS_OK : lors_method_check_normalize(call, WEIGHT, NORMALIZE);
 }
 
 static lors_sum sum_of(const lors_call *call)
