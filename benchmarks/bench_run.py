@@ -1,0 +1,121 @@
+#!/usr/bin/env python3
+"""bench_run.py - whole merges, measured: time per stage, peak memory, share hidden by overlap.
+
+    benchmarks/bench_run.py --size small --models 5 --method lors --rank 7 -o results/small.json
+
+Makes synthetic models with build/make-models (kept in --work for the next run), merges them with
+build/lors several times, verifies the output before any figure counts, and writes one JSON with
+the machine, the commands, the median and the spread. Python's standard library only.
+"""
+import argparse
+import hashlib
+import json
+import os
+import pathlib
+import platform
+import statistics
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+def source_hash():
+    """SHA-256 over the sources that decide speed: evidence older than they are is stale."""
+    digest = hashlib.sha256()
+    for room in ("cpu", "method", "plan", "run", "io", "backend", "base"):
+        for path in sorted((ROOT / "src" / room).glob("*.[ch]")):
+            digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def machine():
+    name = platform.processor() or platform.machine()
+    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            name = line.split(":", 1)[1].strip()
+            break
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return {"processor": name, "processors": os.cpu_count(), "memory_bytes": memory,
+            "system": platform.platform()}
+
+
+def make_models(args, folder):
+    if (folder / f"model-{args.models}" / "config.json").exists():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    subprocess.run([ROOT / "build/make-models", folder, "--size", args.size, "--models",
+                    str(args.models), "--dtype", args.dtype], check=True)
+
+
+def write_recipe(args, folder):
+    lines = [f"merge_method: {args.method}", "base_model: base", "models:"]
+    for k in range(1, args.models + 1):
+        lines += [f"  - model: model-{k}", "    parameters: {weight: 1}"]
+    parameters = {"lors": f"{{rank: {args.rank}, density: {args.density}}}",
+                  "ties": f"{{density: {args.density}}}"}.get(args.method, "{normalize: true}")
+    path = folder / f"{args.method}.yaml"
+    path.write_text("\n".join(lines + [f"parameters: {parameters}", ""]))
+    return path
+
+
+def merge(args, recipe, out):
+    command = [str(ROOT / "build/lors"), "merge", str(recipe), "-o", str(out), "--force", "-q"]
+    if args.threads:
+        command += ["--threads", str(args.threads)]
+    start = time.monotonic()
+    process = subprocess.Popen(command)
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.monotonic() - start
+    if status != 0:
+        sys.exit(f"bench_run: {' '.join(command)} failed")
+    totals = json.loads((out / "lors.json").read_text())["totals"]
+    stages = totals["stages"]
+    busy = sum(stage["thread_seconds"] for stage in stages.values())
+    return {"seconds": seconds, "cpu_seconds": usage.ru_utime + usage.ru_stime,
+            "peak_bytes": usage.ru_maxrss * 1024, "stages": stages,
+            "busy_over_wall": busy / seconds, "least_energy": totals["least_energy"]}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", default="small")
+    parser.add_argument("--models", type=int, default=2)
+    parser.add_argument("--dtype", default="f16")
+    parser.add_argument("--method", default="lors")
+    parser.add_argument("--rank", default="7")
+    parser.add_argument("--density", default="0.2")
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--work", default="build/bench", help="folder for models and outputs")
+    parser.add_argument("-o", "--output", help="write the JSON here")
+    args = parser.parse_args()
+
+    folder = pathlib.Path(args.work) / f"{args.size}-{args.models}-{args.dtype}"
+    make_models(args, folder)
+    recipe, out = write_recipe(args, folder), folder / "merged"
+    runs = []
+    for number in range(args.runs):
+        runs.append(merge(args, recipe, out))
+        if number == 0:
+            subprocess.run([ROOT / "build/lors", "verify", out], check=True, stdout=sys.stderr)
+    times = [run["seconds"] for run in runs]
+    read = runs[0]["stages"]["read"]["bytes"]
+    result = {
+        "what": f"{args.method} merge of {args.models} synthetic {args.size} models in {args.dtype}",
+        "command": "benchmarks/bench_run.py " + " ".join(sys.argv[1:]),
+        "recipe": recipe.read_text(), "date": time.strftime("%Y-%m-%d"), "machine": machine(),
+        "source_sha256": source_hash(), "bytes_read": read,
+        "seconds": {"median": statistics.median(times), "least": min(times), "most": max(times)},
+        "peak_bytes": max(run["peak_bytes"] for run in runs), "runs": runs,
+    }
+    text = json.dumps(result, indent=1) + "\n"
+    if args.output:
+        pathlib.Path(args.output).write_text(text)
+    print(text if not args.output else json.dumps(
+        {key: result[key] for key in ("what", "seconds", "peak_bytes")}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
