@@ -46,6 +46,18 @@ static const char *and_more(const offenders *list, char out[64])
     return out;
 }
 
+/* Names are matched by their canonical form, which has a limit: longer ones could be confused. */
+static lors_status check_name(const lors_checkpoint *model, const lors_ckpt_tensor *tensor)
+{
+    if (tensor->name_bytes + sizeof "model." < LORS_NAME_MAX) {
+        return LORS_OK;
+    }
+    char escaped[LORS_ESCAPED_MAX];
+    return lors_fail(LORS_ERR_LIMIT,
+                     "%s: tensor '%s': names of more than %d bytes cannot be merged", model->path,
+                     lors_escape_text(tensor->name, escaped), LORS_NAME_MAX - 8);
+}
+
 static lors_status index_model(matcher *m)
 {
     lors_checkpoint *model = m->model;
@@ -56,6 +68,7 @@ static lors_status index_model(matcher *m)
     }
     for (int64_t i = 0; i < model->n_tensors; i++) {
         lors_tensor_name described;
+        LORS_TRY(check_name(model, &model->tensors[i]));
         lors_name_describe(model->tensors[i].name, &described);
         size_t length = strlen(described.canonical);
         char *key = lors_arena_copy(m->plan->arena, described.canonical, length);
@@ -253,6 +266,7 @@ static lors_status make_jobs(lors_plan *plan)
         lors_tensor_name described;
         job->source = &plan->source->tensors[i];
         job->name = job->source->name;
+        LORS_TRY(check_name(plan->source, job->source));
         lors_name_describe(job->name, &described);
         job->role = lors_role_text(described.role);
         job->inputs = lors_arena_alloc(plan->arena, (n_inputs + 1) * sizeof(void *));

@@ -177,9 +177,10 @@ lors_status lors_plan_create(const lors_recipe *recipe, const lors_plan_options 
         memcpy(&given, options, size);
     }
     *out = NULL;
-    if (!recipe || recipe->n_models == 0) {
-        return lors_fail(LORS_ERR_RECIPE, "the recipe has no models");
+    if (!recipe) {
+        return lors_fail(LORS_ERR_USAGE, "no recipe was given");
     }
+    LORS_TRY(lors_recipe_check(recipe));
     lors_plan *plan = lors_new(1, sizeof *plan);
     if (!plan) {
         return lors_fail_memory(sizeof *plan);

@@ -255,6 +255,28 @@ static void count_layers(resolver *r)
     }
 }
 
+/* A scope that selects nothing is a slip: layers beyond the last, a role that is not there. */
+static lors_status check_scope(const lors_plan *plan)
+{
+    const lors_recipe *recipe = plan->recipe;
+    for (int32_t i = 0; i < recipe->n_scope; i++) {
+        bool any = false;
+        for (int64_t j = 0; j < plan->n_jobs && !any; j++) {
+            lors_tensor_name described;
+            lors_name_describe(plan->jobs[j].name, &described);
+            lors_subject subject = {plan->jobs[j].name, &described};
+            any = lors_selector_matches(recipe->scope[i], &subject);
+        }
+        if (!any) {
+            return lors_fail(LORS_ERR_RECIPE,
+                             "%s: scope: entry %d selects no tensor of %s: `lors inspect` lists "
+                             "names, layers and roles",
+                             recipe->label, i + 1, plan->source->path);
+        }
+    }
+    return LORS_OK;
+}
+
 /* Say once per model in which types its tensors differ from the reference's. */
 static lors_status warn_dtypes(lors_plan *plan)
 {
@@ -286,6 +308,7 @@ lors_status lors_plan_resolve(lors_plan *plan, bool has_out_dtype, lors_dtype ou
                   .has_dtype = has_out_dtype || recipe->has_out_dtype || recipe->has_dtype};
     r.dtype = has_out_dtype ? out_dtype : recipe->has_out_dtype ? recipe->out_dtype : recipe->dtype;
     count_layers(&r);
+    LORS_TRY(check_scope(plan));
     int64_t n_merged = 0;
     for (int64_t j = 0; j < plan->n_jobs; j++) {
         LORS_TRY(resolve_job(&r, &plan->jobs[j]));

@@ -100,7 +100,7 @@ static lors_status read_parameters(lors_recipe *recipe, int32_t model, const cha
 
 static lors_status read_model(lors_recipe *recipe, int32_t index, const lors_yaml *node)
 {
-    const char *written;
+    const char *written = "";
     char key[LORS_KEY_MAX], full_key[LORS_KEY_MAX + 16];
     snprintf(key, sizeof key, "models[%d]", index);
     if (node->kind != LORS_YAML_MAP) {
@@ -137,7 +137,7 @@ static lors_status read_models(lors_recipe *recipe, const lors_yaml *node)
 
 static lors_status read_base(lors_recipe *recipe, const lors_yaml *node)
 {
-    const char *written;
+    const char *written = "";
     lors_value_context at = {recipe->label, "base_model"};
     LORS_TRY(lors_read_text(&at, node, &written));
     return lors_recipe_set_base_at(recipe, written, node->place);
@@ -146,7 +146,7 @@ static lors_status read_base(lors_recipe *recipe, const lors_yaml *node)
 /* Keys without an effect here: accepted only where ignoring them is right. */
 static lors_status read_ignored(const lors_recipe *recipe, const lors_yaml_item *item)
 {
-    const char *text;
+    const char *text = "";
     char shown[LORS_ESCAPED_MAX];
     lors_value_context at = {recipe->label, item->key};
     LORS_TRY(lors_read_text(&at, item->value, &text));
@@ -191,7 +191,7 @@ static lors_status read_top_item(lors_recipe *recipe, const lors_yaml *root,
 
 static lors_status read_method(lors_recipe *recipe, const lors_yaml *root)
 {
-    const char *name;
+    const char *name = "";
     lors_value_context at = {recipe->label, "merge_method"};
     const lors_yaml *node = lors_yaml_get(root, "merge_method");
     if (!node) {

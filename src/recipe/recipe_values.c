@@ -167,7 +167,7 @@ static const char *range_text(const lors_param_info *param, char out[96])
 static lors_status read_number(const lors_value_context *at, const lors_param_info *param,
                                const lors_yaml *node, double *out)
 {
-    const char *text;
+    const char *text = "";
     char range[96], shown[LORS_ESCAPED_MAX];
     LORS_TRY(read_plain(at, node, "a number", &text));
     LORS_TRY(read_decimal(at, node, text, out));
@@ -181,7 +181,7 @@ static lors_status read_number(const lors_value_context *at, const lors_param_in
 
 lors_status lors_read_bool(const lors_value_context *at, const lors_yaml *node, bool *out)
 {
-    const char *text;
+    const char *text = "";
     char shown[LORS_ESCAPED_MAX];
     LORS_TRY(read_plain(at, node, "true or false", &text));
     if (strcmp(text, "true") == 0 || strcmp(text, "false") == 0) {
@@ -202,7 +202,7 @@ lors_status lors_read_bool(const lors_value_context *at, const lors_yaml *node, 
 
 lors_status lors_read_seed(const lors_value_context *at, const lors_yaml *node, uint64_t *out)
 {
-    const char *text;
+    const char *text = "";
     char shown[LORS_ESCAPED_MAX];
     LORS_TRY(read_plain(at, node, "a whole number", &text));
     size_t n_digits = strspn(text, "0123456789");
@@ -220,7 +220,7 @@ lors_status lors_read_seed(const lors_value_context *at, const lors_yaml *node, 
 
 lors_status lors_read_dtype(const lors_value_context *at, const lors_yaml *node, lors_dtype *out)
 {
-    const char *text;
+    const char *text = "";
     char shown[LORS_ESCAPED_MAX];
     LORS_TRY(lors_read_text(at, node, &text));
     if (!lors_dtype_parse_word(text, out) || !lors_dtype_merges(*out)) {
@@ -234,7 +234,7 @@ lors_status lors_read_outside(const lors_value_context *at, const lors_yaml *nod
                               lors_outside *out)
 {
     static const char *const words[] = {"weighted", "base", NULL};
-    const char *text;
+    const char *text = "";
     char shown[LORS_ESCAPED_MAX], near[128];
     LORS_TRY(lors_read_text(at, node, &text));
     if (strcmp(text, "weighted") == 0) {
@@ -252,7 +252,7 @@ lors_status lors_read_selector(const lors_value_context *at, const lors_yaml *no
                                bool allow_substring, lors_selector **out)
 {
     char joined[640];
-    const char *text;
+    const char *text = "";
     if (node->kind == LORS_YAML_MAP && node->n_items == 1) {
         const lors_yaml_item *item = node->first;
         bool known = strcmp(item->key, "layers") == 0 || strcmp(item->key, "regex") == 0;
@@ -306,7 +306,7 @@ static lors_status read_rank(const lors_value_context *at, const lors_param_info
         out->number /= 100;
         return LORS_OK;
     }
-    const char *text;
+    const char *text = "";
     LORS_TRY(read_plain(at, node, forms, &text));
     lors_escape_text(text, shown);
     out->kind = LORS_VALUE_NUMBER;

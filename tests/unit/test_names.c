@@ -117,9 +117,9 @@ static void test_whisper_tiny(void **state)
     for (int i = 0; i < N_TINY; i++) {
         for (size_t f = 0; f < sizeof fronts / sizeof fronts[0]; f++) {
             char name[NAME_BYTES + 32];
-            snprintf(name, sizeof name, "%s%s", fronts[f], list[i].hf);
+            snprintf(name, sizeof name, "%s%.127s", fronts[f], list[i].hf);
             check(name, &list[i]);
-            snprintf(name, sizeof name, "%s%s", fronts[f], list[i].openai);
+            snprintf(name, sizeof name, "%s%.127s", fronts[f], list[i].openai);
             check(name, &list[i]);
         }
         for (int k = 0; k < i; k++) {

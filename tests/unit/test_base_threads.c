@@ -1,4 +1,4 @@
-/* test_threads.c - the queue under contention and at its end; what the machine reports. */
+/* test_base_threads.c - the queue under contention and at its end; what the machine reports. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
