@@ -3,8 +3,11 @@
 #include <string.h>
 
 #include "cpu/cpu_internal.h"
+#include "cpu/lanes.h"
 
 enum { SPAN = 1024 }; /* elements of a block worked on at a time, in first-level cache */
+
+static const double zeros[SPAN];
 
 /* f16 -> f32: exponent and fraction moved into place and rescaled by 2^112, which is exact also for
  * subnormals; the all-ones exponent (which lands at 2^16 or above) is put back to all ones. */
@@ -84,8 +87,8 @@ static void exact_of(double *restrict exact, const double *restrict acc, const f
         return;
     }
     for (int64_t i = 0; i < n; i++) {
-        double b = base[i];
-        exact[i] = acc[i] == 0 ? b : b + acc[i];
+        double b = base[i], sum = b + acc[i];
+        exact[i] = acc[i] == 0 ? b : sum;
     }
 }
 
@@ -115,23 +118,25 @@ static void round_span(void *restrict out, double *restrict rounded, lors_dtype 
     }
 }
 
-/* Sums of squares in 8 lanes, folded in a fixed order: the same bits for any vector width. */
+/* Sums of squares of x - y in 8 lanes, folded in a fixed order: the same bits for any vector
+ * width. */
 static double sum_of_squares(const double *x, const double *y, int64_t n)
 {
-    double lanes[8] = {0};
+    lors_lanes8 sum = {0}, a, b;
+    double rest[8] = {0};
     int64_t i = 0;
     for (; i + 8 <= n; i += 8) {
-        for (int lane = 0; lane < 8; lane++) {
-            double d = y ? x[i + lane] - y[i + lane] : x[i + lane];
-            lanes[lane] += d * d;
-        }
+        lors_lanes8_load(&a, x + i);
+        lors_lanes8_load(&b, y + i);
+        lors_lanes8_subtract(&a, &b);
+        lors_lanes8_add(&sum, &a, &a);
     }
     for (int lane = 0; i < n; i++, lane++) {
-        double d = y ? x[i] - y[i] : x[i];
-        lanes[lane] += d * d;
+        rest[lane] = x[i] - y[i];
     }
-    return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) +
-           ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
+    lors_lanes8_load(&a, rest);
+    lors_lanes8_add(&sum, &a, &a);
+    return lors_lanes8_fold(&sum);
 }
 
 /* The rare span with a result that is not finite, or not after rounding: count them, and make them
@@ -157,7 +162,7 @@ static void count_bad(lors_store_block *block, int64_t first, double *acc, doubl
 static void store_span(void *out, lors_dtype dtype, const double *acc, const float *base, int64_t n,
                        bool zero_nonfinite, int64_t first, lors_store_block *block)
 {
-    double exact[SPAN] = {0}, rounded[SPAN] = {0};
+    double exact[SPAN], rounded[SPAN];
     double largest = dtype == LORS_F16 ? 65504.0 : dtype == LORS_F32 ? 0x1.fffffep127 : 0x1.fep127;
     exact_of(exact, acc, base, n);
     round_span(out, rounded, dtype, exact, n);
@@ -166,14 +171,14 @@ static void store_span(void *out, lors_dtype dtype, const double *acc, const flo
         bad += !(fabs(rounded[i]) <= largest);
     }
     if (bad == 0) {
-        block->update += base ? sum_of_squares(acc, NULL, n) : 0;
+        block->update += base ? sum_of_squares(acc, zeros, n) : 0;
         block->loss += sum_of_squares(rounded, exact, n);
         return;
     }
     double update[SPAN];
     memcpy(update, acc, (size_t)n * sizeof *update);
     count_bad(block, first, update, exact, rounded, n, largest);
-    block->update += base ? sum_of_squares(update, NULL, n) : 0;
+    block->update += base ? sum_of_squares(update, zeros, n) : 0;
     block->loss += sum_of_squares(rounded, exact, n);
     if (zero_nonfinite) {
         round_span(out, rounded, dtype, exact, n); /* the bad ones are zero by now */

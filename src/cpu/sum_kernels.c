@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "cpu/cpu_internal.h"
+#include "cpu/lanes.h"
 
 enum { SPAN = 512 }; /* elements kept in registers and first-level cache at a time */
 
@@ -182,26 +183,19 @@ void LORS_KERNEL(elect_sign)(int8_t *signs, const lors_sum *sum, int64_t n)
     }
 }
 
-/* Four lanes a sum, folded in a fixed order. */
+/* Eight lanes a sum, folded in a fixed order. */
 void LORS_KERNEL(dots_block)(double dots[3], const float *a, const float *b, int64_t n)
 {
-    double lanes[3][4] = {{0}};
-    int64_t i = 0;
-    for (; i + 4 <= n; i += 4) {
-        for (int lane = 0; lane < 4; lane++) {
-            double x = a[i + lane], y = b[i + lane];
-            lanes[0][lane] += x * x;
-            lanes[1][lane] += x * y;
-            lanes[2][lane] += y * y;
-        }
+    lors_lanes8 aa = {0}, ab = {0}, bb = {0}, x, y;
+    for (int64_t i = 0; i < n; i += 8) {
+        int64_t count = n - i < 8 ? n - i : 8;
+        lors_lanes8_widen(&x, a + i, count);
+        lors_lanes8_widen(&y, b + i, count);
+        lors_lanes8_add(&aa, &x, &x);
+        lors_lanes8_add(&ab, &x, &y);
+        lors_lanes8_add(&bb, &y, &y);
     }
-    for (int lane = 0; i < n; i++, lane++) {
-        double x = a[i], y = b[i];
-        lanes[0][lane] += x * x;
-        lanes[1][lane] += x * y;
-        lanes[2][lane] += y * y;
-    }
-    for (int d = 0; d < 3; d++) {
-        dots[d] = (lanes[d][0] + lanes[d][2]) + (lanes[d][1] + lanes[d][3]);
-    }
+    dots[0] = lors_lanes8_fold(&aa);
+    dots[1] = lors_lanes8_fold(&ab);
+    dots[2] = lors_lanes8_fold(&bb);
 }

@@ -1,0 +1,51 @@
+/* lanes.h - sums in eight f64 lanes, in a fixed order; only for files *_kernels.c. */
+#ifndef LORS_CPU_LANES_H
+#define LORS_CPU_LANES_H
+
+#include <stdint.h>
+#include <string.h>
+
+/* GCC and clang turn this into whatever vectors there are. */
+typedef double lors_lanes4 __attribute__((vector_size(32)));
+
+typedef struct lors_lanes8 {
+    lors_lanes4 low, high;
+} lors_lanes8;
+
+static inline void lors_lanes8_load(lors_lanes8 *lanes, const double *x)
+{
+    memcpy(&lanes->low, x, sizeof lanes->low);
+    memcpy(&lanes->high, x + 4, sizeof lanes->high);
+}
+
+/* n <= 8 f32, widened; zeros for the others. */
+static inline void lors_lanes8_widen(lors_lanes8 *lanes, const float *x, int64_t n)
+{
+    double wide[8] = {0};
+    for (int64_t i = 0; i < n; i++) {
+        wide[i] = x[i];
+    }
+    lors_lanes8_load(lanes, wide);
+}
+
+/* sum += a * b */
+static inline void lors_lanes8_add(lors_lanes8 *sum, const lors_lanes8 *a, const lors_lanes8 *b)
+{
+    sum->low += a->low * b->low;
+    sum->high += a->high * b->high;
+}
+
+static inline void lors_lanes8_subtract(lors_lanes8 *a, const lors_lanes8 *b)
+{
+    a->low -= b->low;
+    a->high -= b->high;
+}
+
+/* Their sum, always in this order. */
+static inline double lors_lanes8_fold(const lors_lanes8 *v)
+{
+    lors_lanes4 pairs = v->low + v->high;
+    return (pairs[0] + pairs[2]) + (pairs[1] + pairs[3]);
+}
+
+#endif
