@@ -66,6 +66,20 @@ lors_status lors_sha256_finish(lors_sha256 *state, char out[LORS_SHA256_TEXT])
     return sha256_start(state);
 }
 
+lors_status lors_sha256_of(const void *bytes, size_t n_bytes, char out[LORS_SHA256_TEXT])
+{
+    lors_sha256 *state = NULL;
+    lors_status status = lors_sha256_create(&state);
+    if (status == LORS_OK) {
+        status = lors_sha256_update(state, bytes, n_bytes);
+    }
+    if (status == LORS_OK) {
+        status = lors_sha256_finish(state, out);
+    }
+    lors_sha256_free(state);
+    return status;
+}
+
 void lors_sha256_free(lors_sha256 *state)
 {
     if (state) {

@@ -15,6 +15,7 @@ lors_status lors_sha256_update(lors_sha256 *state, const void *bytes, size_t n_b
 /* Hex into `out`; the state may then be reused for another message. */
 lors_status lors_sha256_finish(lors_sha256 *state, char out[LORS_SHA256_TEXT]);
 void lors_sha256_free(lors_sha256 *state);
+lors_status lors_sha256_of(const void *bytes, size_t n_bytes, char out[LORS_SHA256_TEXT]);
 
 /* XXH3-128 with seed 0, canonical (big-endian) byte order. */
 typedef struct lors_xxh {

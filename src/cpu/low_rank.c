@@ -145,7 +145,8 @@ static lors_status rank_for_energy(problem *p, double energy, double total)
     if (solve(p, 'N', p->a.n_short) != 0) {
         return lors_fail(LORS_ERR_NUMERICS, "the eigenvalue solver did not converge");
     }
-    double kept = 0, target = energy * total * (1 - 1e-12); /* rounding is no missing energy */
+    double kept = 0, target = energy * total;
+    target -= 4e-16 * p->a.n_short * total; /* rounding is no missing energy */
     lapack_int rank = 0;
     while (rank < p->a.n_short && kept < target) {
         double value = p->values[p->a.n_short - 1 - rank];

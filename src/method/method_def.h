@@ -77,6 +77,9 @@ typedef struct lors_method_def {
     /* Does the method leave the tensor at its base, whatever the weights of the models? NULL:
      * no. */
     bool (*is_base)(const lors_call *call);
+    /* Do models that are all equal give that model, wherever the base lies? Then they do so to the
+     * bit, also where base + (model - base) would round. NULL: no. */
+    bool (*keeps_equal)(const lors_call *call);
     uint64_t (*state_bytes)(const lors_call *call); /* NULL: none */
     lors_status (*begin)(lors_call *call);          /* before the first survey; NULL: nothing */
     lors_status (*survey)(lors_call *call, int32_t pass);

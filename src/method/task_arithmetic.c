@@ -7,6 +7,8 @@
  * weighted sum (a sum of 0 elects +), keep the terms that agree, divide by the sum of their weights
  * (Yadav et al. 2023, arXiv 2306.01708; per tensor and with weights in the election, as mergekit).
  */
+#include <math.h>
+
 #include "base/error.h"
 #include "method/method_table.h"
 
@@ -37,6 +39,18 @@ static const lors_param_info ties_params[] = {
 static bool is_base(const lors_call *call)
 {
     return lors_call_number(call, LAMBDA, 0) == 0 || !lors_method_any_weight(call, WEIGHT);
+}
+
+/* Is the coefficient of a common task vector 1? */
+static bool keeps_equal(const lors_call *call)
+{
+    double sum = 0;
+    for (int32_t k = 0; k < call->n_models; k++) {
+        sum += lors_call_number(call, WEIGHT, k);
+    }
+    double coefficient = lors_call_number(call, LAMBDA, 0) *
+                         (lors_call_number(call, NORMALIZE, 0) != 0 ? 1 : sum);
+    return fabs(coefficient - 1) <= 1e-12;
 }
 
 static lors_status check_plain(const lors_call *call)
@@ -73,6 +87,17 @@ static bool is_dense(const lors_call *call)
         }
     }
     return true;
+}
+
+/* With everything kept and all weights of one sign, equal task vectors always win the election. */
+static bool keeps_equal_dense(const lors_call *call)
+{
+    for (int32_t k = 0; k < call->n_models; k++) {
+        if (lors_call_number(call, WEIGHT, k) < 0) {
+            return false;
+        }
+    }
+    return is_dense(call) && keeps_equal(call);
 }
 
 static lors_status begin_ties(lors_call *call)
@@ -147,6 +172,7 @@ const lors_method_def lors_method_task_arithmetic = {
     .adds_to_base = true,
     .check = check_plain,
     .is_base = is_base,
+    .keeps_equal = keeps_equal,
     .apply = apply_plain,
 };
 
@@ -166,6 +192,7 @@ const lors_method_def lors_method_ties = {
     .adds_to_base = true,
     .n_surveys = LORS_SELECT_PASSES,
     .is_base = is_base,
+    .keeps_equal = keeps_equal_dense,
     .state_bytes = lors_method_selection_bytes,
     .begin = begin_ties,
     .survey = survey_ties,

@@ -58,12 +58,12 @@ static lors_status check_name(const lors_checkpoint *model, const lors_ckpt_tens
                      lors_escape_text(tensor->name, escaped), LORS_NAME_MAX - 8);
 }
 
-static lors_status index_model(matcher *m)
+/* Canonical name -> index; two tensors of one canonical name are refused. */
+static lors_status index_names(lors_plan *plan, const lors_checkpoint *model, lors_map **out)
 {
-    lors_checkpoint *model = m->model;
-    m->by_canonical = lors_map_create((size_t)model->n_tensors);
-    m->used = lors_new((size_t)model->n_tensors + 1, sizeof *m->used);
-    if (!m->by_canonical || !m->used) {
+    lors_map *map = lors_map_create((size_t)model->n_tensors);
+    *out = map;
+    if (!map) {
         return lors_fail_memory((size_t)model->n_tensors * 32);
     }
     for (int64_t i = 0; i < model->n_tensors; i++) {
@@ -71,9 +71,9 @@ static lors_status index_model(matcher *m)
         LORS_TRY(check_name(model, &model->tensors[i]));
         lors_name_describe(model->tensors[i].name, &described);
         size_t length = strlen(described.canonical);
-        char *key = lors_arena_copy(m->plan->arena, described.canonical, length);
+        char *key = lors_arena_copy(plan->arena, described.canonical, length);
         int64_t existing = -1;
-        if (!key || !lors_map_put(m->by_canonical, key, length, i, &existing)) {
+        if (!key || !lors_map_put(map, key, length, i, &existing)) {
             return lors_fail_memory(length);
         }
         if (existing >= 0) {
@@ -86,6 +86,15 @@ static lors_status index_model(matcher *m)
         }
     }
     return LORS_OK;
+}
+
+static lors_status index_model(matcher *m)
+{
+    m->used = lors_new((size_t)m->model->n_tensors + 1, sizeof *m->used);
+    if (!m->used) {
+        return lors_fail_memory((size_t)m->model->n_tensors);
+    }
+    return index_names(m->plan, m->model, &m->by_canonical);
 }
 
 static int64_t find_canonical(const matcher *m, const char *canonical)
@@ -182,7 +191,7 @@ static const char *vocabulary_hint(const lors_job *job, const lors_ckpt_tensor *
         return "";
     }
     return "; the vocabularies differ, so rows mean different tokens (Whisper: 51864 is English "
-           "only, 51865 is v1 and v2, 51866 is v3): only fine-tunes of one base can be merged";
+           "only, 51865 is v1 and v2, 51866 is v3)";
 }
 
 static lors_status check_shapes(lors_plan *plan, int32_t k)
@@ -207,7 +216,8 @@ static lors_status check_shapes(lors_plan *plan, int32_t k)
     if (wrong.count > 0) {
         char more[64];
         status =
-            lors_fail(LORS_ERR_MISMATCH, "%s: %lld tensors have another shape than in %s: %s%s%s",
+            lors_fail(LORS_ERR_MISMATCH, "%s: %lld of the tensors have another shape than in %s: %s%s%s; only fine-tunes "
+                      "of one base can be merged",
                       plan->models[k]->path, (long long)wrong.count, plan->source->path,
                       wrong.names.bytes ? wrong.names.bytes : "", and_more(&wrong, more), hint);
     }
@@ -220,7 +230,7 @@ static lors_status refuse(const matcher *m, const offenders *list, const char *w
     char more[64];
     return lors_fail(
         LORS_ERR_MISMATCH,
-        "%s: %lld tensors %s %s: %s%s: give models that were fine-tuned from this base",
+        "%s: %lld of the tensors %s %s: %s%s: give models that were fine-tuned from this base",
         m->model->path, (long long)list->count, what, m->plan->source->path,
         list->names.bytes ? list->names.bytes : "", and_more(list, more));
 }
@@ -279,6 +289,10 @@ static lors_status make_jobs(lors_plan *plan)
 
 lors_status lors_plan_match(lors_plan *plan)
 {
+    lors_map *names = NULL; /* of the reference: only to refuse two names of one weight */
+    lors_status status = index_names(plan, plan->source, &names);
+    lors_map_free(names);
+    LORS_TRY(status);
     LORS_TRY(make_jobs(plan));
     for (int32_t k = 0; k < plan->n_models; k++) {
         LORS_TRY(match_model(plan, k));

@@ -174,7 +174,7 @@ static json_t *tensor_json(const lors_run_state *run, int64_t index)
     json_object_set_new(out, "shape", shape);
     json_object_set_new(out, "device", json_string(run->plan->device));
     json_object_set_new(out, "seconds", real_json(state->seconds));
-    json_object_set_new(out, "xxh3", hash_json(state->hash));
+    json_object_set_new(out, "xxh3", hash_json(state->started ? state->hash : lors_xxh_of("", 0)));
     add_numbers(out, job, state);
     json_object_set_new(out, "models", models);
     return out;
@@ -348,9 +348,30 @@ void lors_report_summarize(const lors_report *report, lors_report_summary *out)
     *out = report->summary;
 }
 
+/* The text with a hash of itself as its last member, so that a change of any byte shows. */
+static lors_status seal(const char *text, char **out)
+{
+    size_t body = strlen(text) - strlen("\n}\n");
+    char hash[LORS_SHA256_TEXT];
+    lors_text sealed = {0};
+    LORS_TRY(lors_sha256_of(text, body, hash));
+    lors_text_append(&sealed, text, body);
+    lors_text_printf(&sealed, LORS_SEAL_FORMAT, hash);
+    if (sealed.failed) {
+        lors_text_clear(&sealed);
+        return lors_fail_memory(body);
+    }
+    *out = sealed.bytes;
+    return LORS_OK;
+}
+
 lors_status lors_report_json(const lors_report *report, char **out)
 {
-    return lors_json_text(json_incref(report->root), 1, out);
+    char *text = NULL;
+    LORS_TRY(lors_json_text(json_incref(report->root), 1, &text));
+    lors_status status = seal(text, out);
+    lors_free(text);
+    return status;
 }
 
 void lors_report_free(lors_report *report)

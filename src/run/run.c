@@ -95,37 +95,6 @@ static lors_status check_out_place(const lors_plan *plan, const char *out_path)
 
 /* --- during ----------------------------------------------------------------------------------- */
 
-static lors_status create_shards(lors_run_state *run)
-{
-    const lors_plan *plan = run->plan;
-    for (int32_t i = 0; i < plan->n_shards; i++) {
-        lors_shard *shard = &plan->shards[i];
-        LORS_TRY(lors_staging_create_file(run->staging, shard->name, shard->n_bytes,
-                                          &run->shard_fds[i]));
-        LORS_TRY(lors_file_write_at(run->shard_fds[i], shard->name, 0, shard->header.bytes,
-                                    shard->header.length));
-    }
-    return LORS_OK;
-}
-
-static lors_status close_shards(lors_run_state *run)
-{
-    lors_status status = LORS_OK;
-    for (int32_t i = 0; i < run->plan->n_shards && run->shard_fds; i++) {
-        if (run->shard_fds[i] < 0) {
-            continue;
-        }
-        int fd = run->shard_fds[i];
-        run->shard_fds[i] = -1;
-        if (status == LORS_OK) {
-            status = lors_staging_close_file(run->staging, run->plan->shards[i].name, fd);
-        } else {
-            lors_file_table()->close(fd);
-        }
-    }
-    return status;
-}
-
 /* Wait for the workers, telling the caller how far they are, and cancel when told so. */
 static void watch(lors_run_state *run, double start)
 {
@@ -200,9 +169,8 @@ static lors_status check_unchanged(const lors_plan *plan)
 static lors_status merge(lors_run_state *run, double start, lors_report **report)
 {
     LORS_TRY(lors_run_check_ties(run->plan));
-    LORS_TRY(create_shards(run));
+    LORS_TRY(lors_run_shards_create(run));
     LORS_TRY(run_workers(run, start));
-    LORS_TRY(close_shards(run));
     LORS_TRY(check_unchanged(run->plan));
     LORS_TRY(lors_run_write_side_files(run));
     if (run->options->verify) {
@@ -220,12 +188,8 @@ static lors_status open_run(lors_run_state *run, const char *out_path)
     lors_plan *plan = run->plan;
     LORS_TRY(check_out_place(plan, out_path));
     run->jobs = lors_new((size_t)plan->n_jobs + 1, sizeof *run->jobs);
-    run->shard_fds = lors_new((size_t)plan->n_shards, sizeof *run->shard_fds);
-    if (!run->jobs || !run->shard_fds) {
+    if (!run->jobs) {
         return lors_fail_memory((size_t)plan->n_jobs * sizeof *run->jobs);
-    }
-    for (int32_t i = 0; i < plan->n_shards; i++) {
-        run->shard_fds[i] = -1;
     }
     LORS_TRY(plan->ops->open(plan->device_index, &run->backend));
     LORS_TRY(lors_transfer_create(TRANSFER_THREADS, &run->transfer));
@@ -234,12 +198,8 @@ static lors_status open_run(lors_run_state *run, const char *out_path)
 
 static void close_run(lors_run_state *run)
 {
-    for (int32_t i = 0; run->shard_fds && i < run->plan->n_shards; i++) {
-        if (run->shard_fds[i] >= 0) {
-            lors_file_table()->close(run->shard_fds[i]);
-        }
-    }
     lors_transfer_free(run->transfer);
+    lors_run_shards_free(run);
     lors_staging_close(run->staging);
     for (int64_t j = 0; run->jobs && j < run->plan->n_jobs; j++) {
         lors_run_job_clear(run, j);
@@ -248,7 +208,6 @@ static void close_run(lors_run_state *run)
         run->plan->ops->close(run->backend);
     }
     lors_free(run->jobs);
-    lors_free(run->shard_fds);
     lors_free(run->sentence);
     pthread_cond_destroy(&run->changed);
     pthread_mutex_destroy(&run->lock);

@@ -30,13 +30,20 @@ typedef struct lors_run_job {
     lors_xxh hash;               /* of the output's bytes */
 } lors_run_job;
 
+/* One weight file of the output. */
+typedef struct lors_run_shard {
+    char *path;    /* in the staging folder */
+    int fd;        /* -1: not open */
+    uint64_t left; /* data bytes that are not written yet */
+} lors_run_shard;
+
 typedef struct lors_run_state {
     lors_plan *plan;
     const lors_run_options *options;
     lors_backend *backend;
     lors_transfer *transfer;
     lors_staging *staging;
-    int *shard_fds;              /* -1: not open */
+    lors_run_shard *shards;
     lors_run_job *jobs;
 
     pthread_mutex_t lock;        /* everything below, and started/phase/n_left of jobs */
@@ -63,6 +70,13 @@ lors_status lors_run_job_unit_done(lors_run_state *run, const lors_unit *unit, d
 lors_call lors_run_job_call(lors_run_state *run, int64_t index);
 void lors_run_job_clear(lors_run_state *run, int64_t index);
 
+/* shards.c: create all; open one to write in it; tell how much was written: the last byte syncs and
+ * closes it. open and written may be called from any thread. */
+lors_status lors_run_shards_create(lors_run_state *run);
+lors_status lors_run_shard_open(lors_run_state *run, int32_t index, int *fd);
+lors_status lors_run_shard_written(lors_run_state *run, int32_t index, uint64_t n_bytes);
+void lors_run_shards_free(lors_run_state *run);
+
 /* worker.c: takes units until there are none; one thread. */
 void *lors_run_worker(void *run_state);
 
@@ -84,6 +98,9 @@ static inline uint64_t lors_run_chunks(uint64_t n_bytes)
 {
     return (n_bytes + LORS_CHUNK_BYTES - 1) / LORS_CHUNK_BYTES;
 }
+
+/* How lors.json ends: the hash of all its bytes before this. */
+#define LORS_SEAL_FORMAT ",\n \"sha256_of_the_above\": \"%s\"\n}\n"
 
 /* sha256 of a file of `folder`, in hex, and its size. */
 lors_status lors_hash_file(const char *folder, const char *name, char out[LORS_SHA256_TEXT],

@@ -1,6 +1,7 @@
 /* verify.c - is a merged folder still what lors.json says it is? */
 #include <dirent.h>
 #include <jansson.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -134,6 +135,24 @@ static lors_status verify_report(const char *folder, json_t *root, int64_t *n_fi
     return verify_no_others(folder, files);
 }
 
+/* Does lors.json end with the right hash of itself? */
+static lors_status verify_seal(const char *path, const char *text, size_t length)
+{
+    char hash[LORS_SHA256_TEXT], end[sizeof LORS_SEAL_FORMAT + LORS_SHA256_TEXT];
+    size_t end_length = sizeof LORS_SEAL_FORMAT - sizeof "%s" + LORS_SHA256_TEXT - 1;
+    bool good = length > end_length;
+    if (good) {
+        LORS_TRY(lors_sha256_of(text, length - end_length, hash));
+        snprintf(end, sizeof end, LORS_SEAL_FORMAT, hash);
+        good = memcmp(text + length - end_length, end, end_length) == 0;
+    }
+    return good ? LORS_OK
+                : lors_fail(LORS_ERR_INPUT,
+                            "%s: differs from what was written: its hash of itself is wrong or "
+                            "missing: copy it again or merge again",
+                            path);
+}
+
 lors_status lors_verify(const char *path, int64_t *n_files, uint64_t *n_bytes)
 {
     int64_t files = 0;
@@ -147,6 +166,9 @@ lors_status lors_verify(const char *path, int64_t *n_files, uint64_t *n_bytes)
     if (status != LORS_OK) {
         status = lors_fail_within(status, "only folders that `lors merge` wrote can be verified");
     } else {
+        status = verify_seal(report_path, text, length);
+    }
+    if (status == LORS_OK) {
         json_error_t error;
         json_t *root = json_loadb(text, length, JSON_REJECT_DUPLICATES, &error);
         status = root ? verify_report(path, root, &files, &bytes)

@@ -31,6 +31,7 @@ typedef struct worker {
     lors_view out, compute;
     lors_transfer_req write;
     bool writing;
+    int32_t write_shard; /* where to */
     double *weights;
     int64_t cursor_unit; /* what comes after the last step handed out */
     int32_t cursor_model;
@@ -268,6 +269,42 @@ static lors_status load_tile(worker *w, const step *s, lors_call *call, uint64_t
     return LORS_OK;
 }
 
+/* Are all models of the tile the same bits? */
+static lors_status compare_models(worker *w, const lors_call *call, bool *same)
+{
+    *same = call->n_models > 0;
+    for (int32_t k = 1; k < call->n_models && *same; k++) {
+        lors_view other = lors_view_at(call->stack, (uint64_t)(k * call->stride) * 4);
+        LORS_TRY(call->ops->compare(w->run->backend, call->stack, other, call->count, same));
+    }
+    return LORS_OK;
+}
+
+/* The result of a tile: what the method made of it, or, where equal models are to stay what they
+ * are, the first of them (stored again over the other, which tells the size of the update). */
+static lors_status finish_tile(worker *w, const lors_unit *unit, lors_call *call)
+{
+    const lors_job *job = &w->run->plan->jobs[unit->job];
+    LORS_TRY(store(w, unit, call->acc, call->base, call->first, call->count));
+    bool same = false;
+    if (job->def->keeps_equal && job->def->keeps_equal(call)) {
+        LORS_TRY(compare_models(w, call, &same));
+    }
+    if (!same) {
+        return LORS_OK;
+    }
+    lors_store_block *blocks = w->run->jobs[unit->job].blocks + call->first / LORS_BLOCK;
+    double update = 0;
+    for (int64_t i = 0; i * LORS_BLOCK < call->count; i++) {
+        update += blocks[i].update;
+    }
+    lors_sum nothing = {.stack = call->stack, .stride = call->stride, .scale = 1};
+    LORS_TRY(call->ops->accumulate(w->run->backend, call->acc, &nothing, call->count));
+    LORS_TRY(store(w, unit, call->acc, call->stack, call->first, call->count));
+    blocks->update = update; /* the second storing knows of none */
+    return LORS_OK;
+}
+
 /* One phase over the unit: a survey, or (phase == n_surveys) the result itself. */
 static lors_status tile_phase(worker *w, const step *s, lors_call *call, int32_t phase)
 {
@@ -285,7 +322,7 @@ static lors_status tile_phase(worker *w, const step *s, lors_call *call, int32_t
             continue;
         }
         LORS_TRY(job->def->apply(call));
-        LORS_TRY(store(w, unit, call->acc, call->base, call->first, call->count));
+        LORS_TRY(finish_tile(w, unit, call));
     }
     return LORS_OK;
 }
@@ -377,7 +414,8 @@ static lors_status await_write(worker *w)
     pthread_mutex_lock(&w->run->lock);
     w->run->done_bytes += w->write.n_bytes;
     pthread_mutex_unlock(&w->run->lock);
-    return status;
+    LORS_TRY(status);
+    return lors_run_shard_written(w->run, w->write_shard, w->write.n_bytes);
 }
 
 /* Hash the finished unit and hand it to the writer; the buffer is free again after await_write. */
@@ -394,10 +432,12 @@ static lors_status begin_write(worker *w, const lors_unit *unit)
         uint64_t left = n_bytes - at;
         *digest++ = lors_xxh_of(bytes + at, left < LORS_CHUNK_BYTES ? left : LORS_CHUNK_BYTES);
     }
+    int fd = -1;
+    LORS_TRY(lors_run_shard_open(w->run, job->shard, &fd));
     w->writing = true;
-    return lors_transfer_write(w->run->transfer, &w->write, w->run->shard_fds[job->shard],
-                               plan->shards[job->shard].name, job->out_offset + offset, bytes,
-                               (size_t)n_bytes);
+    w->write_shard = job->shard;
+    return lors_transfer_write(w->run->transfer, &w->write, fd, w->run->shards[job->shard].path,
+                               job->out_offset + offset, bytes, (size_t)n_bytes);
 }
 
 static lors_status compute_step(worker *w, const step *s)
