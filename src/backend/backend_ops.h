@@ -5,7 +5,7 @@
  * No operation allocates or synchronises; every entry of every table is filled.
  *
  * Arithmetic is fixed here, so that elementwise results are the same bits on every backend:
- * differences and sums in f64 in model order, no fused multiply-add, one rounding to nearest even
+ * differences and sums in f64, no fused multiply-add, one rounding to nearest even
  * straight from f64 to the stored type, selection on bit patterns with ties by lowest index,
  * reductions over fixed blocks of LORS_BLOCK elements.
  */
@@ -67,8 +67,10 @@ typedef struct lors_store_block {
  *   low    = low[i] where a low view is given, else 0 (an element neither kept nor low adds
  * nothing)
  *   with signs: only terms whose sign equals signs[i] count; zero terms never do
- *   sum    = term_0 + term_1 + ... in model order, without models of weight 0 (they leave no trace,
- *            not even in the sign of a zero); 0 if there are none
+ *   sum    = term_0 + term_1 + ... with the roundings of the additions summed beside it and added
+ * at
+ *            the end (two-sum), so that the order of the models does not matter; without models of
+ *            weight 0 (they leave no trace, not even in the sign of a zero); 0 if there are none
  *   acc    = (add ? acc : 0) + scale * sum / divisor */
 typedef enum lors_divisor {
     LORS_DIVIDE_NOT,

@@ -74,29 +74,50 @@ static span span_at(const lors_sum *sum, const float *stack, const uint8_t *mask
                   n};
 }
 
-static void add_terms(double *restrict sum, const double *restrict term, int64_t n, bool first)
+/* A sum and what its roundings lost (Knuth's two-sum): together they do not depend on the order of
+ * the terms, so that permuted models give the same bits. */
+static inline void add_exactly(double *sum, double *lost, double term)
+{
+    double total = *sum + term, part = total - *sum;
+    *lost += (*sum - (total - part)) + (term - part);
+    *sum = total;
+}
+
+static void add_terms(double *restrict sum, double *restrict lost, const double *restrict term,
+                      int64_t n, bool first)
 {
     if (first) { /* not 0 + term: -0 stays -0 */
         memcpy(sum, term, (size_t)n * sizeof *term);
         return;
     }
     for (int64_t i = 0; i < n; i++) {
-        sum[i] += term[i];
+        add_exactly(&sum[i], &lost[i], term[i]);
     }
 }
 
-/* sum_of[i] = the terms of all models in model order; weight_of[i] = the weights of those counted
- * (only where the divisor asks for it). A model of weight 0 has no terms. */
-static void sum_span(double *restrict sum_of, double *restrict weight_of, const lors_sum *sum,
-                     int64_t first, int64_t n)
+/* sum + lost, but infinite and NaN sums as they are (lost is NaN there), and -0 as it is. */
+static void add_lost(double *restrict sum, const double *restrict lost, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        double total = sum[i] + lost[i];
+        sum[i] = lost[i] == 0 || !(fabs(sum[i]) < INFINITY) ? sum[i] : total;
+    }
+}
+
+/* The sums of a span: of the terms of all models, and (only where the divisor asks for it) of the
+ * weights of those counted. A model of weight 0 has no terms. */
+typedef struct span_sums {
+    double terms[SPAN], lost[SPAN], weights[SPAN], weights_lost[SPAN];
+} span_sums;
+
+static void sum_span(span_sums *s, const lors_sum *sum, int64_t first, int64_t n)
 {
     const float *stack = lors_cpu_at(sum->stack);
     const uint8_t *masks = lors_cpu_at(sum->masks);
     double term[SPAN];
     uint8_t counted[SPAN];
     bool weigh = sum->divisor == LORS_DIVIDE_KEPT, empty = true;
-    memset(weight_of, 0, sizeof(double) * SPAN);
-    memset(sum_of, 0, sizeof(double) * SPAN); /* what an empty stack sums to */
+    memset(s, 0, sizeof *s); /* what an empty stack sums to */
     for (int32_t model = 0; model < sum->n_models; model++) {
         double weight = sum->weights[model];
         if (weight == 0) {
@@ -107,12 +128,14 @@ static void sum_span(double *restrict sum_of, double *restrict weight_of, const 
         if (weigh || at.signs) {
             elect_terms(term, counted, &at);
             for (int64_t i = 0; i < n; i++) {
-                weight_of[i] += counted[i] ? weight : 0;
+                add_exactly(&s->weights[i], &s->weights_lost[i], counted[i] ? weight : 0);
             }
         }
-        add_terms(sum_of, term, n, empty);
+        add_terms(s->terms, s->lost, term, n, empty);
         empty = false;
     }
+    add_lost(s->terms, s->lost, n);
+    add_lost(s->weights, s->weights_lost, n);
 }
 
 /* Weights that sum to less than this share of their magnitudes cancel: the rest is rounding. */
@@ -154,11 +177,11 @@ static void finish_span(double *restrict acc, double *restrict sum_of,
 
 void LORS_KERNEL(accumulate)(double *acc, const lors_sum *sum, int64_t n)
 {
-    double sum_of[SPAN], weight_of[SPAN];
+    span_sums s;
     for (int64_t first = 0; first < n; first += SPAN) {
         int64_t count = n - first < SPAN ? n - first : SPAN;
-        sum_span(sum_of, weight_of, sum, first, count);
-        finish_span(acc + first, sum_of, weight_of, sum, count);
+        sum_span(&s, sum, first, count);
+        finish_span(acc + first, s.terms, s.weights, sum, count);
     }
 }
 

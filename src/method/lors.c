@@ -30,6 +30,20 @@ static bool is_base(const lors_call *call)
     return lors_call_number(call, LAMBDA, 0) == 0 || !lors_method_any_weight(call, WEIGHT);
 }
 
+/* Full rank or density 1 in every model: all of the task vectors is kept. */
+static bool is_task_arithmetic(const lors_call *call)
+{
+    int64_t shortest = call->n_rows < call->n_cols ? call->n_rows : call->n_cols;
+    for (int32_t k = 0; k < call->n_models; k++) {
+        const lors_cell *rank = &call->cells[RANK * call->n_models + k];
+        bool full = rank->energy <= 0 && rank->number >= (double)shortest;
+        if (!full && lors_call_number(call, DENSITY, k) < 1) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static uint64_t state_bytes(const lors_call *call)
 {
     return call->ops->select_bytes(call->n_elements); /* one model at a time */
@@ -119,6 +133,7 @@ const lors_method_def lors_method_lors = {
              .params = params},
     .adds_to_base = true,
     .is_base = is_base,
+    .is_task_arithmetic = is_task_arithmetic,
     .state_bytes = state_bytes,
     .apply_matrix = apply_matrix,
 };

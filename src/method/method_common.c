@@ -4,14 +4,17 @@
 #include "base/error.h"
 #include "method/method_table.h"
 
+/* Two-sum, as in the backends: the order of the models does not matter. */
 double lors_method_weights(lors_call *call, int32_t param)
 {
-    double sum = 0;
+    double sum = 0, lost = 0;
     for (int32_t k = 0; k < call->n_models; k++) {
-        call->weights[k] = lors_call_number(call, param, k);
-        sum += call->weights[k];
+        double weight = lors_call_number(call, param, k), total = sum + weight, part = total - sum;
+        call->weights[k] = weight;
+        lost += (sum - (total - part)) + (weight - part);
+        sum = total;
     }
-    return sum;
+    return sum + lost;
 }
 
 lors_status lors_method_check_normalize(const lors_call *call, int32_t weight, int32_t normalize)

@@ -77,6 +77,9 @@ typedef struct lors_method_def {
     /* Does the method leave the tensor at its base, whatever the weights of the models? NULL:
      * no. */
     bool (*is_base)(const lors_call *call);
+    /* Is nothing left out, so that the method is plain task arithmetic of the same weights and
+     * lambda? The plan then takes that instead, which gives the same to the bit. NULL: no. */
+    bool (*is_task_arithmetic)(const lors_call *call);
     /* Do models that are all equal give that model, wherever the base lies? Then they do so to the
      * bit, also where base + (model - base) would round. NULL: no. */
     bool (*keeps_equal)(const lors_call *call);

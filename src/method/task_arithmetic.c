@@ -48,8 +48,8 @@ static bool keeps_equal(const lors_call *call)
     for (int32_t k = 0; k < call->n_models; k++) {
         sum += lors_call_number(call, WEIGHT, k);
     }
-    double coefficient = lors_call_number(call, LAMBDA, 0) *
-                         (lors_call_number(call, NORMALIZE, 0) != 0 ? 1 : sum);
+    double coefficient =
+        lors_call_number(call, LAMBDA, 0) * (lors_call_number(call, NORMALIZE, 0) != 0 ? 1 : sum);
     return fabs(coefficient - 1) <= 1e-12;
 }
 

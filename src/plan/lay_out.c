@@ -211,22 +211,23 @@ static lors_memory_plan measure(lors_plan *plan, uint64_t unit, int32_t n_worker
 static lors_status refuse_memory(lors_plan *plan, const lors_memory_plan *least)
 {
     char needed[32], limit[32], name[LORS_ESCAPED_MAX];
-    const lors_job *worst = &plan->jobs[0];
+    const lors_job *worst = NULL;
     uint64_t worst_bytes = 0;
     for (int64_t j = 0; j < plan->n_jobs; j++) {
         const lors_job *job = &plan->jobs[j];
         uint64_t bytes = 2 * step_bytes(job) + lors_plan_compute_bytes(plan, job);
-        if (bytes > worst_bytes) {
+        if (!worst || bytes > worst_bytes) {
             worst = job;
             worst_bytes = bytes;
         }
     }
-    return lors_fail(LORS_ERR_LIMIT,
-                     "%s of memory are needed, mostly for tensor '%s', but the limit is %s: raise "
-                     "--max-memory%s",
-                     lors_format_bytes(least->peak, needed), lors_escape_text(worst->name, name),
-                     lors_format_bytes(plan->max_memory, limit),
-                     worst->by_matrix ? ", or leave this tensor out of `scope`" : "");
+    return lors_fail(
+        LORS_ERR_LIMIT,
+        "%s of memory are needed, the most for tensor '%s', but the limit is %s: raise "
+        "--max-memory%s",
+        lors_format_bytes(least->peak, needed), lors_escape_text(worst ? worst->name : "", name),
+        lors_format_bytes(plan->max_memory, limit),
+        worst && worst->by_matrix ? ", or leave this tensor out of `scope`" : "");
 }
 
 /* The most workers, and for them the largest units, that fit. Neither changes any result. */

@@ -215,11 +215,12 @@ static lors_status check_shapes(lors_plan *plan, int32_t k)
     lors_status status = LORS_OK;
     if (wrong.count > 0) {
         char more[64];
-        status =
-            lors_fail(LORS_ERR_MISMATCH, "%s: %lld of the tensors have another shape than in %s: %s%s%s; only fine-tunes "
-                      "of one base can be merged",
-                      plan->models[k]->path, (long long)wrong.count, plan->source->path,
-                      wrong.names.bytes ? wrong.names.bytes : "", and_more(&wrong, more), hint);
+        status = lors_fail(
+            LORS_ERR_MISMATCH,
+            "%s: %lld of the tensors have another shape than in %s: %s%s%s; only fine-tunes "
+            "of one base can be merged",
+            plan->models[k]->path, (long long)wrong.count, plan->source->path,
+            wrong.names.bytes ? wrong.names.bytes : "", and_more(&wrong, more), hint);
     }
     lors_text_clear(&wrong.names);
     return status;

@@ -212,6 +212,17 @@ static lors_status check_parameters(const resolver *r, lors_job *job)
     return LORS_OK;
 }
 
+static lors_status simplify(const resolver *r, lors_job *job, const lors_tensor_name *described)
+{
+    lors_call call = lors_plan_call(r->plan, job);
+    if (job->treatment == LORS_TREAT_COPY || !job->def->is_task_arithmetic ||
+        !job->def->is_task_arithmetic(&call)) {
+        return LORS_OK;
+    }
+    set(job, job->treatment, &lors_method_task_arithmetic, "all is kept: task arithmetic");
+    return resolve_cells(r, job, described);
+}
+
 static void finish_job(const resolver *r, lors_job *job)
 {
     lors_dtype source = job->source->dtype;
@@ -239,6 +250,7 @@ static lors_status resolve_job(const resolver *r, lors_job *job)
     if (job->treatment != LORS_TREAT_COPY) {
         LORS_TRY(resolve_cells(r, job, &described));
         LORS_TRY(check_parameters(r, job));
+        LORS_TRY(simplify(r, job, &described));
     }
     finish_job(r, job);
     return LORS_OK;
