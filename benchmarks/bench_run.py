@@ -103,7 +103,7 @@ def main():
     times = [run["seconds"] for run in runs]
     read = runs[0]["stages"]["read"]["bytes"]
     result = {
-        "what": f"{args.method} merge of {args.models} synthetic {args.size} models in {args.dtype}",
+        "what": f"{args.method} merge of {args.models} synthetic {args.size} models, {args.dtype}",
         "command": "benchmarks/bench_run.py " + " ".join(sys.argv[1:]),
         "recipe": recipe.read_text(), "date": time.strftime("%Y-%m-%d"), "machine": machine(),
         "source_sha256": source_hash(), "bytes_read": read,

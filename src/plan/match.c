@@ -217,10 +217,10 @@ static lors_status check_shapes(lors_plan *plan, int32_t k)
         char more[64];
         status = lors_fail(
             LORS_ERR_MISMATCH,
-            "%s: %lld of the tensors have another shape than in %s: %s%s%s; only fine-tunes "
-            "of one base can be merged",
-            plan->models[k]->path, (long long)wrong.count, plan->source->path,
-            wrong.names.bytes ? wrong.names.bytes : "", and_more(&wrong, more), hint);
+            "%s: tensors have another shape than in %s: %s%s (%lld in all)%s; only fine-tunes of "
+            "one base can be merged",
+            plan->models[k]->path, plan->source->path, wrong.names.bytes ? wrong.names.bytes : "",
+            and_more(&wrong, more), (long long)wrong.count, hint);
     }
     lors_text_clear(&wrong.names);
     return status;
@@ -231,9 +231,9 @@ static lors_status refuse(const matcher *m, const offenders *list, const char *w
     char more[64];
     return lors_fail(
         LORS_ERR_MISMATCH,
-        "%s: %lld of the tensors %s %s: %s%s: give models that were fine-tuned from this base",
-        m->model->path, (long long)list->count, what, m->plan->source->path,
-        list->names.bytes ? list->names.bytes : "", and_more(list, more));
+        "%s: tensors %s %s: %s%s (%lld in all): give models that were fine-tuned from this base",
+        m->model->path, what, m->plan->source->path, list->names.bytes ? list->names.bytes : "",
+        and_more(list, more), (long long)list->count);
 }
 
 static lors_status match_model(lors_plan *plan, int32_t k)
