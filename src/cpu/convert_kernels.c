@@ -163,6 +163,7 @@ static void store_span(void *out, lors_dtype dtype, const double *acc, const flo
                        bool zero_nonfinite, int64_t first, lors_store_block *block)
 {
     double exact[SPAN], rounded[SPAN];
+    exact[0] = rounded[0] = 0; /* for compilers that cannot see that n > 0 */
     double largest = dtype == LORS_F16 ? 65504.0 : dtype == LORS_F32 ? 0x1.fffffep127 : 0x1.fep127;
     exact_of(exact, acc, base, n);
     round_span(out, rounded, dtype, exact, n);
