@@ -95,33 +95,41 @@ static lors_status check_out_place(const lors_plan *plan, const char *out_path)
 
 /* --- during ----------------------------------------------------------------------------------- */
 
-/* Wait for the workers, telling the caller how far they are, and cancel when told so. */
-static void watch(lors_run_state *run, double start)
+/* Tell the caller how far the run is; cancel it when told so. */
+static void tell(lors_run_state *run, double start)
 {
     const lors_plan *plan = run->plan;
     lors_progress progress = {.total_bytes = plan->read_bytes + plan->write_bytes,
-                              .total_tensors = plan->n_jobs};
+                              .total_tensors = plan->n_jobs,
+                              .seconds = lors_seconds() - start};
+    pthread_mutex_lock(&run->lock);
+    progress.done_bytes = run->done_bytes;
+    progress.done_tensors = run->n_done_jobs;
+    pthread_mutex_unlock(&run->lock);
+    if (run->options->progress(&progress, run->options->user)) {
+        lors_run_fail(run, lors_fail(LORS_ERR_CANCELLED, "interrupted: nothing was written"));
+    }
+}
+
+/* Wait for the workers; tell the caller at once, and then about ten times a second. */
+static void watch(lors_run_state *run, double start)
+{
     double due = 0;
     pthread_mutex_lock(&run->lock);
     while (run->n_running > 0) {
+        if (run->options->progress && lors_seconds() >= due) {
+            due = lors_seconds() + 1e-9 * TICK_NANOSECONDS;
+            pthread_mutex_unlock(&run->lock);
+            tell(run, start);
+            pthread_mutex_lock(&run->lock);
+            continue;
+        }
         struct timespec until;
         clock_gettime(CLOCK_REALTIME, &until);
         until.tv_nsec += TICK_NANOSECONDS;
         until.tv_sec += until.tv_nsec / 1000000000;
         until.tv_nsec %= 1000000000;
         pthread_cond_timedwait(&run->changed, &run->lock, &until);
-        progress.done_bytes = run->done_bytes;
-        progress.done_tensors = run->n_done_jobs;
-        progress.seconds = lors_seconds() - start;
-        if (!run->options->progress || progress.seconds < due) {
-            continue;
-        }
-        due = progress.seconds + 1e-9 * TICK_NANOSECONDS;
-        pthread_mutex_unlock(&run->lock);
-        if (run->options->progress(&progress, run->options->user)) {
-            lors_run_fail(run, lors_fail(LORS_ERR_CANCELLED, "interrupted: nothing was written"));
-        }
-        pthread_mutex_lock(&run->lock);
     }
     pthread_mutex_unlock(&run->lock);
 }

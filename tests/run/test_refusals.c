@@ -387,7 +387,9 @@ static void test_progress_and_cancel(void **unused)
             if (force) { /* with an older output, which stays */
                 rm_remove("out");
                 options.run.force = options.keep_out = true;
-                rm_write(rm_new(), "out", 1);
+                rm_model *older = rm_new();
+                rm_write(older, "out", 1);
+                rm_free(older);
             }
             rm_merge_fails(all_recipes[r], "out", &options, LORS_ERR_CANCELLED, "interrupted");
             assert_int_equal(w.calls, 1);
