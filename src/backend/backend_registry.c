@@ -33,7 +33,10 @@ static void processor_name(char *out, size_t n_bytes)
 }
 
 static char cpu_detail[512];
-static lors_device_info cpu_info = {"cpu", cpu_detail, true, "", 0};
+static const char no_cuda[] = "this build has no CUDA backend";
+static lors_device_info devices[] = {{"cpu", cpu_detail, true, "", 0},
+                                     {"cuda", "", false, no_cuda, 0}};
+enum { N_DEVICES = sizeof devices / sizeof *devices };
 static pthread_once_t cpu_once = PTHREAD_ONCE_INIT;
 
 static void describe_cpu(void)
@@ -43,18 +46,18 @@ static void describe_cpu(void)
     snprintf(cpu_detail, sizeof cpu_detail, "%s, %s kernels, %s", name,
              lors_cpu_kernels_get()->name, openblas_get_config());
     long pages = sysconf(_SC_PHYS_PAGES), page_bytes = sysconf(_SC_PAGESIZE);
-    cpu_info.memory_bytes = pages > 0 ? (uint64_t)pages * (uint64_t)page_bytes : 0;
+    devices[0].memory_bytes = pages > 0 ? (uint64_t)pages * (uint64_t)page_bytes : 0;
 }
 
 int32_t lors_device_count(void)
 {
-    return 1;
+    return N_DEVICES;
 }
 
 const lors_device_info *lors_device_at(int32_t index)
 {
     pthread_once(&cpu_once, describe_cpu);
-    return index == 0 ? &cpu_info : NULL;
+    return index >= 0 && index < N_DEVICES ? &devices[index] : NULL;
 }
 
 lors_status lors_backend_find(const char *device, const lors_backend_ops **ops, int32_t *index)
@@ -67,10 +70,8 @@ lors_status lors_backend_find(const char *device, const lors_backend_ops **ops, 
     char escaped[LORS_ESCAPED_MAX];
     lors_escape_text(device, escaped);
     if (strncmp(device, "cuda", 4) == 0) {
-        return lors_fail(LORS_ERR_DEVICE,
-                         "device '%s' is not available: this build has no CUDA backend; use "
-                         "--device cpu",
-                         escaped);
+        return lors_fail(LORS_ERR_DEVICE, "device '%s' is not available: %s; use --device cpu",
+                         escaped, no_cuda);
     }
     return lors_fail(LORS_ERR_USAGE, "unknown device '%s' (known: auto, cpu); see `lors devices`",
                      escaped);
