@@ -140,6 +140,9 @@ int ops_run(const char *group, const ops_case *cases, size_t n_cases)
     size_t n = 0;
     for (size_t c = 0; c < n_cases && c < MAX_CASES; c++) {
         for (int32_t d = -1; d < lors_device_count() && d < MAX_DEVICES - 1; d++) {
+            if (d >= 0 && !lors_device_at(d)->available) {
+                continue; /* known, and missing here */
+            }
             ops_run_state *run = &states[n];
             run->test = &cases[c];
             run->device = d < 0 ? "cpu" : lors_device_at(d)->name;
