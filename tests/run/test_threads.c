@@ -1,4 +1,4 @@
-/* test_run_threads.c - the same bytes for any number of threads and any memory limit.
+/* test_threads.c - the same bytes for any number of threads and any memory limit.
  *
  * An embedding of 3 Mi elements is cut into units where memory is short, so that ties and slerp
  * survey it phase by phase; many small tensors beside it keep all workers busy. The thread
