@@ -21,6 +21,9 @@ enum { MAX_BLOCK = 32 };
  * estimate overstates the error 2 to 5 times. Elsewhere the energy lost decides. */
 static const double stop_projection = 1e-5, stop_energy = 1e-7, stop_gap = 4e-3;
 
+/* Products with A in f32 are uncertain by about this share of the largest value. */
+static const double product_noise = 1e-7;
+
 typedef struct lanczos {
     const lors_matrix *a;
     lapack_int n, m, b, l, max_l; /* b: columns of a block */
@@ -108,15 +111,21 @@ static void multiply(lanczos *s, const float *v)
                 s->m, 0, s->next, s->n);
 }
 
-/* Take the basis out of `next`, twice; what was taken is the next block column of T. */
+/* Take the basis out of `next`; overlap[b][l] is what was taken. */
+static void project_out(lanczos *s)
+{
+    cblas_sgemm(CblasColMajor, CblasTrans, CblasNoTrans, s->l, s->b, s->n, 1, s->basis, s->n,
+                s->next, s->n, 0, s->overlap, s->l);
+    cblas_sgemm(CblasColMajor, CblasNoTrans, CblasNoTrans, s->n, s->b, s->l, -1, s->basis, s->n,
+                s->overlap, s->l, 1, s->next, s->n);
+}
+
+/* Twice; what was taken is the next block column of T. */
 static void orthogonalise(lanczos *s)
 {
     lapack_int l = s->l, column = l - s->b;
     for (int sweep = 0; sweep < 2; sweep++) {
-        cblas_sgemm(CblasColMajor, CblasTrans, CblasNoTrans, l, s->b, s->n, 1, s->basis, s->n,
-                    s->next, s->n, 0, s->overlap, l);
-        cblas_sgemm(CblasColMajor, CblasNoTrans, CblasNoTrans, s->n, s->b, l, -1, s->basis, s->n,
-                    s->overlap, l, 1, s->next, s->n);
+        project_out(s);
         for (lapack_int j = 0; j < s->b; j++) {
             for (lapack_int i = 0; i < l; i++) {
                 double *t = &s->t[(int64_t)(column + j) * s->max_l + i];
@@ -138,24 +147,51 @@ static bool cholesky_step(lanczos *s, double *r)
     return true;
 }
 
-/* Orthonormalise `next` into the basis behind its l columns (CholeskyQR twice, in f64). */
-static bool append_block(lanczos *s)
+static void widen_block(lanczos *s)
 {
-    double second[MAX_BLOCK * MAX_BLOCK];
     for (int64_t i = 0; i < (int64_t)s->b * s->n; i++) {
         s->wide[i] = s->next[i];
     }
-    memset(s->r, 0, sizeof s->r);
-    memset(second, 0, sizeof second);
-    if (!cholesky_step(s, s->r) || !cholesky_step(s, second)) {
+}
+
+static void narrow_block(const lanczos *s, float *out)
+{
+    for (int64_t i = 0; i < (int64_t)s->b * s->n; i++) {
+        out[i] = (float)s->wide[i];
+    }
+}
+
+/* One more CholeskyQR of `wide`, whose factor joins r. */
+static bool refine(lanczos *s)
+{
+    double second[MAX_BLOCK * MAX_BLOCK] = {0};
+    if (!cholesky_step(s, second)) {
         return false;
     }
     cblas_dtrmm(CblasColMajor, CblasLeft, CblasUpper, CblasNoTrans, CblasNonUnit, s->b, s->b, 1,
                 second, s->b, s->r, s->b);
-    float *out = s->basis + (int64_t)s->l * s->n;
-    for (int64_t i = 0; i < (int64_t)s->b * s->n; i++) {
-        out[i] = (float)s->wide[i];
+    return true;
+}
+
+/* Orthonormalise `next` into the basis behind its l columns (CholeskyQR twice, in f64). Columns that
+ * were mostly rounding have been scaled up by then, and with them what they still held of the basis:
+ * it is taken out again, twice, or old directions would be counted as new ones. */
+static bool append_block(lanczos *s)
+{
+    widen_block(s);
+    memset(s->r, 0, sizeof s->r);
+    if (!cholesky_step(s, s->r) || !refine(s)) {
+        return false;
     }
+    for (int sweep = 0; sweep < 2 && s->l > 0; sweep++) {
+        narrow_block(s, s->next);
+        project_out(s);
+        widen_block(s);
+        if (!refine(s)) {
+            return false;
+        }
+    }
+    narrow_block(s, s->basis + (int64_t)s->l * s->n);
     return true;
 }
 
@@ -208,7 +244,8 @@ static bool converged(const lanczos *s, double total, lors_krylov *k)
         return false;
     }
     for (lapack_int i = 1; i <= k->rank; i++) {
-        double square = residual_of(s, i), theta = s->theta[i];
+        double noise = product_noise * s->theta[k->rank];
+        double square = residual_of(s, i) + noise * noise, theta = s->theta[i];
         double gap = theta - next > 1e-7 * theta ? theta - next : 1e-7 * theta;
         squares += square;
         projection += 2 * square * theta / (gap * gap);

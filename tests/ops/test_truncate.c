@@ -277,6 +277,17 @@ static void gates_hold_at_any_scale(ops_bench *bench)
     }
 }
 
+/* Spectra that fall so fast that an iteration soon has nothing but rounding left to go on: what it
+ * then takes for new directions are old ones, and its estimates look perfect. */
+static void gates_hold_where_an_iteration_runs_dry(ops_bench *bench)
+{
+    static const lors_rank ranks[] = {{3, 0}, {8, 0}, {10, 0}};
+    static const synth_kind kinds[] = {SYNTH_STEPS, SYNTH_FAST, SYNTH_NOISE_FLOOR};
+    for (int64_t more = 0; more < 12; more++) {
+        check_ranks(bench, 400 + more, 404, kinds[more % 3 == 2 ? more / 3 % 3 : 0], 1, ranks, 3);
+    }
+}
+
 static void certificate_has_the_norm(ops_bench *bench)
 {
     float x[6] = {3, 0, 0, 0, 4, 0}, low[6];
@@ -431,6 +442,7 @@ int main(void)
         {"gates: a few directions of many", gates_hold_for_few_of_many},
         {"gates: within clusters wider than a block", gates_hold_within_wide_clusters},
         {"gates: at the edge of a block", gates_hold_at_the_edge_of_a_block},
+        {"gates: where an iteration runs dry", gates_hold_where_an_iteration_runs_dry},
         {"gates: any scale", gates_hold_at_any_scale},
         {"certificate: the norm, on every path", certificate_has_the_norm},
         {"certificate: all energy of a zero matrix", a_zero_matrix_keeps_all_energy},

@@ -203,6 +203,21 @@ static void test_single_files_as_models(void **unused)
     RM_OK(lors_verify("out", NULL, NULL));
 }
 
+/* A name that YAML would read as something else is quoted in the model card's front matter. */
+static void test_card_of_an_odd_base(void **unused)
+{
+    (void)unused;
+    write_family(LORS_F16);
+    rm_remove("x: y #1");
+    assert_int_equal(rename("b", "x: y #1"), 0);
+    rm_merge_ok("merge_method: task_arithmetic\nbase_model: 'x: y #1'\n" TWO, "out", NULL);
+    size_t n_bytes = 0;
+    char *card = rm_read_bytes("out/README.md", &n_bytes);
+    bool quoted = strstr(card, "\n- \"x: y #1\"\n") || strstr(card, "\n- 'x: y #1'\n");
+    free(card);
+    assert_true(quoted);
+}
+
 /* --- odd tensors ------------------------------------------------------------------------------ */
 
 static void add_odd_tensors(const char *folder, uint64_t seed)
@@ -533,6 +548,29 @@ static void test_verify_finds_other_files(void **unused)
     assert_int_not_equal(lors_verify("missing", NULL, NULL), LORS_OK);
 }
 
+/* Files can be read, the folder cannot be listed: then nobody knows what else is there. */
+static void test_verify_needs_the_list_of_files(void **unused)
+{
+    (void)unused;
+    make_small_output();
+    rm_write_bytes("out/pytorch_model.bin", "", 0);
+    assert_int_equal(chmod("out", 0311), 0);
+    bool root = geteuid() == 0;
+    if (root && seteuid(65534) != 0) {
+        skip();
+    }
+    bool reachable = access("out/lors.json", R_OK) == 0;
+    lors_status status = lors_verify("out", NULL, NULL);
+    if (root) {
+        assert_int_equal(seteuid(0), 0);
+    }
+    assert_int_equal(chmod("out", 0755), 0);
+    if (!reachable) {
+        skip(); /* a folder above is closed to that user */
+    }
+    assert_int_not_equal(status, LORS_OK);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -542,6 +580,7 @@ int main(void)
         cmocka_unit_test(test_side_files),
         cmocka_unit_test(test_no_stale_index),
         cmocka_unit_test(test_single_files_as_models),
+        cmocka_unit_test(test_card_of_an_odd_base),
         cmocka_unit_test(test_odd_tensors),
         cmocka_unit_test(test_models_without_tensors),
         cmocka_unit_test(test_more_shards_than_open_files),
@@ -551,6 +590,7 @@ int main(void)
         cmocka_unit_test(test_verify_finds_a_changed_list),
         cmocka_unit_test(test_verify_finds_a_changed_report),
         cmocka_unit_test(test_verify_finds_other_files),
+        cmocka_unit_test(test_verify_needs_the_list_of_files),
         cmocka_unit_test(test_too_little_memory_for_nothing),
     };
     rm_work_in("outputs-work");

@@ -256,6 +256,17 @@ static void test_weights_that_cancel(void **unused)
                    "-1}}]\n", "out", NULL, LORS_ERR_RECIPE, "weights");
 }
 
+/* slerp has no weights, so "the weighted sum of task vectors" outside its scope means nothing: to
+ * copy the base there, which is the other choice, is not what was asked for. */
+static void test_weighted_outside_without_weights(void **unused)
+{
+    (void)unused;
+    write_family(LORS_F32);
+    rm_merge_fails("merge_method: slerp\nbase_model: b\nmodels: [{model: m}]\n"
+                   "parameters: {t: 0.5, scope: mlp, outside: weighted}\n", "out", NULL,
+                   LORS_ERR_RECIPE, "outside");
+}
+
 static void test_too_little_memory(void **unused)
 {
     rm_options options = RM_OPTIONS_INIT;
@@ -428,6 +439,7 @@ int main(void)
         cmocka_unit_test(test_vocabulary_and_architecture),
         cmocka_unit_test(test_two_names_of_one_weight),
         cmocka_unit_test(test_weights_that_cancel),
+        cmocka_unit_test(test_weighted_outside_without_weights),
         cmocka_unit_test(test_too_little_memory),
         cmocka_unit_test(test_places_that_are_refused),
         cmocka_unit_test(test_existing_output),
