@@ -173,9 +173,9 @@ static bool refine(lanczos *s)
     return true;
 }
 
-/* Orthonormalise `next` into the basis behind its l columns (CholeskyQR twice, in f64). Columns that
- * were mostly rounding have been scaled up by then, and with them what they still held of the basis:
- * it is taken out again, twice, or old directions would be counted as new ones. */
+/* Orthonormalise `next` into the basis behind its l columns (CholeskyQR twice, in f64). Columns
+ * that were mostly rounding have been scaled up by then, and with them what they still held of the
+ * basis: it is taken out again, twice, or old directions would be counted as new ones. */
 static bool append_block(lanczos *s)
 {
     widen_block(s);

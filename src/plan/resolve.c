@@ -320,6 +320,13 @@ lors_status lors_plan_resolve(lors_plan *plan, bool has_out_dtype, lors_dtype ou
                   .has_dtype = has_out_dtype || recipe->has_out_dtype || recipe->has_dtype};
     r.dtype = has_out_dtype ? out_dtype : recipe->has_out_dtype ? recipe->out_dtype : recipe->dtype;
     count_layers(&r);
+    if (recipe->outside == LORS_OUTSIDE_WEIGHTED &&
+        lors_method_param(&r.method->info, "weight") < 0) {
+        return lors_fail(LORS_ERR_RECIPE,
+                         "%s: outside: weighted needs a method with weights, which '%s' has not: "
+                         "use outside: base",
+                         recipe->label, r.method->info.name);
+    }
     LORS_TRY(check_scope(plan));
     int64_t n_merged = 0;
     for (int64_t j = 0; j < plan->n_jobs; j++) {

@@ -55,7 +55,9 @@ static void card_front(const lors_plan *plan, lors_text *card)
 {
     lors_text_printf(card, "---\n");
     if (plan->base) {
-        lors_text_printf(card, "base_model:\n- %s\n", card_name(plan->recipe->base_written));
+        char escaped[LORS_ESCAPED_MAX]; /* \xNN means the same in YAML's quotes */
+        lors_escape_text(card_name(plan->recipe->base_written), escaped);
+        lors_text_printf(card, "base_model:\n- \"%s\"\n", escaped);
     }
     lors_text_printf(card, "library_name: transformers\ntags:\n- merge\n- lors\n---\n\n");
 }

@@ -1,5 +1,6 @@
 /* verify.c - is a merged folder still what lors.json says it is? */
 #include <dirent.h>
+#include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -100,7 +101,10 @@ static lors_status verify_no_others(const char *folder, json_t *files)
 {
     DIR *listing = opendir(folder);
     lors_status status = LORS_OK;
-    for (struct dirent *entry; listing && status == LORS_OK && (entry = readdir(listing));) {
+    if (!listing) {
+        return lors_file_fail(folder, "cannot be listed", errno);
+    }
+    for (struct dirent *entry; status == LORS_OK && (entry = readdir(listing));) {
         if (!is_listed(files, entry->d_name)) {
             char escaped[LORS_ESCAPED_MAX];
             status =
@@ -110,9 +114,7 @@ static lors_status verify_no_others(const char *folder, json_t *files)
                           folder, lors_escape_text(entry->d_name, escaped));
         }
     }
-    if (listing) {
-        closedir(listing);
-    }
+    closedir(listing);
     return status;
 }
 
