@@ -18,16 +18,20 @@ typedef struct lors_plan lors_plan;
 /* What may be given beside the recipe. Start from LORS_PLAN_OPTIONS_INIT. */
 typedef struct lors_plan_options {
     size_t struct_size;          /* sizeof(lors_plan_options): room to grow */
-    const char *device;          /* "auto", "cpu", "cuda:0"; NULL: auto */
+    const char *device;          /* "auto", "cpu", "cuda", "cuda:0,1", "cuda:all"; NULL: auto, the
+                                    first GPU, or the CPU where there is none */
     int32_t n_threads;           /* 0: one per processor */
-    uint64_t max_memory_bytes;   /* resident memory of the whole process; 0: 1.5e9 */
+    uint64_t max_memory_bytes;   /* resident memory of the whole process, and of each other
+                                    device; 0: 1.5e9 */
     uint64_t max_shard_bytes;    /* 0: one file; else tensors are packed into shards of this size */
     const char *out_dtype;       /* "f32", "f16", "bf16"; NULL: the recipe's, else the base's */
     const uint64_t *seed;        /* NULL: the recipe's, else 0 */
     bool follow_symlinks;        /* allow links that leave a model's folder */
+    bool exact;                  /* low-rank parts by the singular value decomposition in f64 alone:
+                                    slow and sure */
 } lors_plan_options;
 
-#define LORS_PLAN_OPTIONS_INIT {sizeof(lors_plan_options), 0, 0, 0, 0, 0, 0, false}
+#define LORS_PLAN_OPTIONS_INIT {sizeof(lors_plan_options), 0, 0, 0, 0, 0, 0, false, false}
 
 typedef enum lors_treatment {
     LORS_TREAT_METHOD,   /* the merge method itself */
@@ -49,6 +53,7 @@ typedef struct lors_job_info {
     uint64_t write_bytes;
     int64_t rank;          /* low-rank methods: the rank asked for; -1: by energy, or not used */
     bool tiled;            /* too large for the memory limit in one piece: merged in pieces */
+    const char *device;    /* which computes it: "cpu", "cuda:1" */
 } lors_job_info;
 
 typedef struct lors_plan_summary {
@@ -60,6 +65,7 @@ typedef struct lors_plan_summary {
     uint64_t read_bytes, write_bytes;
     uint64_t peak_bytes;      /* the most resident memory the run will need */
     uint64_t max_memory_bytes; /* the limit it was planned for */
+    uint64_t device_peak_bytes; /* the most memory of each other device; 0 on the CPU */
     int32_t n_workers;        /* threads that compute: fewer than asked for where memory is short */
     int32_t n_shards;
     int32_t n_side_files;     /* config, tokenizer, ... copied beside the weights */

@@ -40,9 +40,16 @@ typedef struct lors_run_options {
     lors_nonfinite nonfinite;
     lors_progress_fn progress; /* may be NULL */
     void *user;
+    /* With verify: how many tensors, drawn by the seed, are computed once more on the CPU (low-rank
+     * parts are asked of the device again and judged against the singular value decomposition in
+     * f64) and compared with what was written; -1: all, 0: none. */
+    int64_t verify_tensors;
 } lors_run_options;
 
-#define LORS_RUN_OPTIONS_INIT {sizeof(lors_run_options), false, false, LORS_NONFINITE_REFUSE, 0, 0}
+#define LORS_RUN_OPTIONS_INIT                                                          \
+    {                                                                                  \
+        sizeof(lors_run_options), false, false, LORS_NONFINITE_REFUSE, 0, 0, 32        \
+    }
 
 typedef struct lors_report lors_report;
 
@@ -56,6 +63,8 @@ typedef struct lors_report_summary {
     uint64_t n_input_nonfinite, n_overflow, n_nan; /* elements */
     double rounding_loss;         /* update lost to the output's rounding: 0 none, 1 all */
     double least_energy;          /* low rank: the least share of energy kept; 1 if none */
+    int64_t n_rechecked;          /* tensors that verify computed once more */
+    double worst_ratio;           /* of their low-rank parts: deviation over what is allowed */
 } lors_report_summary;
 
 /* Merge into the folder `out_path`. The folder appears only when it is complete and synced; until

@@ -1,13 +1,19 @@
-/* backend_ops.h - the contract of a backend: memory, and about ten operations on f32 stacks.
+/* backend_ops.h - the contract of a backend: memory, queues, a dozen operations on stacks.
  *
  * A backend sees numbers only: no recipe, plan, method, tensor name or file. Host code holds views
  * (memory + offset), never bare pointers, so that it cannot touch a device's memory by mistake.
- * No operation allocates or synchronises; every entry of every table is filled.
  *
- * Arithmetic is fixed here, so that elementwise results are the same bits on every backend:
- * differences and sums in f64, no fused multiply-add, one rounding to nearest even
- * straight from f64 to the stored type, selection on bit patterns with ties by lowest index,
- * reductions over fixed blocks of LORS_BLOCK elements.
+ * Work goes into a queue: one queue is used by one thread, and does what it is told in order, but
+ * possibly later: what an operation finds out is written to a view, and is there after `wait`.
+ * Arrays given as plain pointers (weights, counts) are taken over before the call returns. No
+ * operation allocates, and none waits but `truncate_rank`, whose number of passes depends on what
+ * it finds. Every entry of every table is filled: there is no silent fallback.
+ *
+ * Arithmetic is fixed here, so that elementwise results are the same bits on every backend (the
+ * formulas are in backend/arithmetic.h, which every backend compiles): differences and sums in f64,
+ * no fused multiply-add, one rounding to nearest even straight from f64 to the stored type,
+ * selection on bit patterns with ties by lowest index, reductions over fixed blocks of LORS_BLOCK
+ * elements in fixed lanes.
  */
 #ifndef LORS_BACKEND_BACKEND_OPS_H
 #define LORS_BACKEND_BACKEND_OPS_H
@@ -23,7 +29,11 @@
 enum {
     LORS_BLOCK = 8192,      /* elements of one partial sum: part of the result's definition */
     LORS_SELECT_PASSES = 4, /* passes of the selection over its values */
-    LORS_BACKEND_ABI = 1
+    LORS_MAX_BATCH = 8,     /* the most matrices of one truncate_rank */
+    LORS_MAX_MODELS = 256,  /* the most slices of one sum, election or selection */
+    LORS_VIEW_ALIGN = 256,  /* what a backend may ask of the start of scratch or state; operands
+                               need no more than their elements do, but are faster with it */
+    LORS_BACKEND_ABI = 2
 };
 
 /* Where weights or votes cancel but for rounding: a sum of weights up to this share of their
@@ -31,15 +41,25 @@ enum {
 #define LORS_CANCELLED 1e-12
 #define LORS_TIED 0x1p-50
 
-typedef struct lors_backend lors_backend; /* an opened device */
+typedef struct lors_backend lors_backend; /* an opened device; safe for any number of threads */
 typedef struct lors_memory lors_memory;   /* a block of its memory */
+typedef struct lors_queue lors_queue;     /* work on it, in order; for one thread at a time */
+
+typedef enum lors_memory_kind {
+    LORS_ON_DEVICE, /* what operations work on */
+    LORS_STAGING    /* host memory that `upload` and `download` are fast with; never an operand */
+} lors_memory_kind;
 
 typedef struct lors_view {
     lors_memory *memory; /* NULL: absent, where an operation says that it may be */
     uint64_t offset;     /* bytes; a multiple of the element size */
 } lors_view;
 
+#ifdef __cplusplus
+#define LORS_NO_VIEW (lors_view{nullptr, 0})
+#else
 #define LORS_NO_VIEW ((lors_view){0, 0})
+#endif
 
 static inline lors_view lors_view_at(lors_view view, uint64_t n_bytes)
 {
@@ -47,12 +67,13 @@ static inline lors_view lors_view_at(lors_view view, uint64_t n_bytes)
     return view;
 }
 
-/* What `load` finds. Zero-initialise one per range; plain host memory. */
+/* What `load` finds; `clear` it before the first load that counts into it. */
 typedef struct lors_findings {
-    uint64_t n_nonfinite, first_nonfinite; /* index within the range of the call; valid if n > 0 */
+    uint64_t n_nonfinite;
+    uint64_t first_mirrored; /* UINT64_MAX - index of the first of them: larger is earlier */
 } lors_findings;
 
-/* What `store` writes per block of LORS_BLOCK elements (of this call's range); host memory. */
+/* What `store` writes per block of LORS_BLOCK elements (of its call's range). */
 typedef struct lors_store_block {
     double update, loss; /* sums of squares: exact result - base; stored - exact result */
     uint32_t n_overflow; /* finite results that the stored type turned into infinity */
@@ -62,16 +83,19 @@ typedef struct lors_store_block {
 } lors_store_block;
 
 /* A weighted sum over a stack. For element i, with x_m the m-th slice of `stack`:
- *   term_m = weights[m] * (kept ? x_m - base : low)   in f64, (x_m - base) exact f64 difference
+ *   term_m = weights[m] * (kept ? x_m - base : low_m)   in f64, (x_m - base) exact f64 difference
  *   kept   = no masks, or masks[m][i] != 0
- *   low    = low[i] where a low view is given, else 0 (an element neither kept nor low adds
- * nothing)
+ *   low_m  = low[m][i] where a low view is given, else 0 (an element neither kept nor low adds
+ *            nothing)
  *   with signs: only terms whose sign equals signs[i] count; zero terms never do
  *   sum    = term_0 + term_1 + ... with the roundings of the additions summed beside it and added
- * at
- *            the end (two-sum), so that the order of the models does not matter; without models of
- *            weight 0 (they leave no trace, not even in the sign of a zero); 0 if there are none
- *   acc    = (add ? acc : 0) + scale * sum / divisor */
+ *            at the end (two-sum), so that the order of the models does not matter; without models
+ *            of weight 0 (they leave no trace, not even in the sign of a zero); 0 if there are none
+ *   acc    = (add ? acc : 0) + scale * sum / divisor
+ * With `in_order` (which takes neither signs nor a divisor) each model is added to acc by itself,
+ * in order: acc += scale * term_m; without `add` the first one is set. Models of weight 0 are left
+ * out; if no other is there, acc is unchanged (add) or 0. So the same bits come out whether the
+ * models come in one call or in several. */
 typedef enum lors_divisor {
     LORS_DIVIDE_NOT,
     LORS_DIVIDE_CONSTANT, /* by divisor_value */
@@ -83,21 +107,46 @@ typedef struct lors_sum {
     lors_view stack;       /* f32 [n_models][stride] */
     lors_view base;        /* f32 [n]; absent: 0 */
     lors_view masks;       /* u8 [n_models][stride]; absent: everything is kept */
-    lors_view low;         /* f32 [n]; absent: 0 */
+    lors_view low;         /* f32 [n_models][stride]; absent: 0 */
     lors_view signs;       /* i8 [n]; absent: no election */
-    int64_t stride;        /* elements from one slice to the next */
+    int64_t stride;        /* elements from one slice to the next, of all stacks */
     int32_t n_models;
     const double *weights; /* [n_models], host */
     lors_divisor divisor;
     double divisor_value;
     double scale;
-    bool add;
+    bool add, in_order;
 } lors_sum;
+
+/* Results rounded to their stored type. For element i:
+ *   result = x, where a stack is given and all its slices hold the same bits x there;
+ *            else base + acc, or base itself where acc is 0 (so that -0 survives);
+ *            without base acc
+ *   update = acc (where there is a base), loss = stored - result */
+typedef struct lors_store {
+    lors_dtype dtype;    /* F32, F16, BF16 */
+    lors_view acc;       /* f64 [n] */
+    lors_view base;      /* f32 [n]; absent: acc is the result */
+    lors_view stack;     /* f32 [n_models][stride]; absent: models that agree are not looked for */
+    int64_t stride;
+    int32_t n_models;
+    bool zero_nonfinite; /* a result that is or becomes NaN or infinite is stored as 0 */
+    lors_view blocks;    /* out: lors_store_block per started LORS_BLOCK of the call */
+} lors_store;
+
+/* An exact selection of the k values of largest magnitude among the `total` of each slice, ties by
+ * lowest index, NaN never. */
+typedef struct lors_selection {
+    lors_view state; /* n_slices times select_bytes(total), LORS_VIEW_ALIGN */
+    uint64_t total;  /* values of a slice */
+    int32_t n_slices;
+} lors_selection;
 
 /* Rank asked for: a count, or (energy > 0) the least count that keeps this share of the energy. */
 typedef struct lors_rank {
     int64_t count;
     double energy;
+    bool exact; /* only by the singular value decomposition in f64 */
 } lors_rank;
 
 /* How good a truncation is, measured, not assumed. */
@@ -105,76 +154,133 @@ typedef struct lors_certificate {
     int64_t rank;          /* of the result */
     double norm;           /* Frobenius norm of the matrix */
     double energy;         /* share of its square that is kept, in [0, 1]; 1 for a zero matrix */
-    double gap;            /* (s_r - s_{r+1}) / s_r; 1 at full rank, 0 if s_r is 0 */
+    double gap;            /* (s_r - s_{r+1}) / s_r; 1 at full rank, 0 if s_r is 0 but for rounding
+                              (below LORS_NO_VALUE of s_1) */
     double sigma_first, sigma_last, sigma_next; /* s_1, s_r, s_{r+1} (0 where there is none) */
     double residual;       /* norm(G V - V diag(s^2)) / s_1^2 of the eigenvectors used */
     double orthogonality;  /* norm(V'V - I) */
     double excess;         /* norm(matrix - result) / optimum - 1, the optimum from the spectrum;
                               0 where the optimum is below 1e-6 of the norm */
-    const char *path;      /* the solver that answered: "zero", "full", "krylov", "gram" */
+    double bound_ratio;    /* of a check against a reference: the largest deviation over what is
+                              allowed; 0 where it was not checked */
+    int64_t n_passes;      /* products with the matrix or its transpose that an iteration took */
+    const char *path;      /* the solver that answered: "zero", "full", "krylov", "gram", "svd" */
 } lors_certificate;
+
+#define LORS_NO_VALUE 1e-12
 
 typedef struct lors_backend_ops {
     uint32_t abi; /* LORS_BACKEND_ABI */
     const char *name;
     int64_t tile_elements; /* elementwise work goes best in tiles of this many elements, a multiple
                               of LORS_BLOCK; 0: whole ranges */
+    int32_t batch;         /* matrices that truncate_rank likes at once, <= LORS_MAX_BATCH */
+    bool unified;          /* device and staging memory are one: a view may be both */
 
-    /* Memory. `open` takes the index of the device. host_bytes: the address of memory that the
-     * host may read and write directly (all of it on the CPU). Errors: ERR_DEVICE, ERR_LIMIT. */
+    /* `open` takes the index of the device. Errors: ERR_DEVICE, ERR_LIMIT. */
     lors_status (*open)(int32_t index, lors_backend **out);
     void (*close)(lors_backend *backend);
-    lors_status (*allocate)(lors_backend *backend, uint64_t n_bytes, lors_memory **out);
-    void (*release)(lors_backend *backend, lors_memory *memory);
+    /* Bytes of device memory: free now, and in all. */
+    lors_status (*memory_info)(lors_backend *backend, uint64_t *n_free, uint64_t *n_total);
+
+    /* A block aligned to LORS_VIEW_ALIGN. Errors: ERR_LIMIT (host memory), ERR_DEVICE (its). */
+    lors_status (*allocate)(lors_backend *backend, lors_memory_kind place, uint64_t n_bytes,
+                            lors_memory **out);
+    void (*release)(lors_backend *backend, lors_memory *memory); /* NULL is allowed */
+    /* The address of staging memory; NULL for device memory that the host cannot reach. */
     void *(*host_bytes)(lors_view view);
 
+    lors_status (*open_queue)(lors_backend *backend, lors_queue **out);
+    void (*close_queue)(lors_queue *queue); /* waits; NULL is allowed */
+    /* Staging to device and back. Nothing is done where both are the same place. */
+    lors_status (*upload)(lors_queue *queue, lors_view to, lors_view from, uint64_t n_bytes);
+    lors_status (*download)(lors_queue *queue, lors_view to, lors_view from, uint64_t n_bytes);
+    lors_status (*clear)(lors_queue *queue, lors_view view, uint64_t n_bytes); /* zeros */
+    /* Until everything is done that was queued. Errors: ERR_DEVICE, of anything queued so far. */
+    lors_status (*wait)(lors_queue *queue);
+
     /* out f32 [n] = in [n] of `dtype` (F32, F16, BF16), widened exactly. With `zero_nonfinite`, NaN
-     * and infinity are read as 0 (and counted). */
-    lors_status (*load)(lors_backend *backend, lors_view out, lors_view in, lors_dtype dtype,
-                        int64_t n, bool zero_nonfinite, lors_findings *findings);
-    /* out f32 [n] = a - b, rounded once to f32. `out` may be `a`. */
-    lors_status (*subtract)(lors_backend *backend, lors_view out, lors_view a, lors_view b,
-                            int64_t n);
-    /* Are a and b (f32 [n]) the same bits? A task vector of zeros is found so. */
-    lors_status (*compare)(lors_backend *backend, lors_view a, lors_view b, int64_t n, bool *same);
+     * and infinity are read as 0. findings: one lors_findings to count them into, `first` being the
+     * index of the first element; may be absent. */
+    lors_status (*load)(lors_queue *queue, lors_view out, lors_view in, lors_dtype dtype, int64_t n,
+                        bool zero_nonfinite, uint64_t first, lors_view findings);
+    /* For each of n_slices: out f32 [n] = a - b, rounded once to f32. Slices of out and a are
+     * `stride` elements apart, those of b `stride_b` (0: one for all). `out` may be `a`. */
+    lors_status (*subtract)(lors_queue *queue, lors_view out, lors_view a, int64_t stride,
+                            lors_view b, int64_t stride_b, int32_t n_slices, int64_t n);
+    /* differs u32 |= 1 where a and b (f32 [n]) are not the same bits. A task vector of zeros is
+     * found so. */
+    lors_status (*compare)(lors_queue *queue, lors_view differs, lors_view a, lors_view b,
+                           int64_t n);
     /* acc f64 [n]: see lors_sum. */
-    lors_status (*accumulate)(lors_backend *backend, lors_view acc, const lors_sum *sum, int64_t n);
+    lors_status (*accumulate)(lors_queue *queue, lors_view acc, const lors_sum *sum, int64_t n);
     /* signs i8 [n] = +1 where the sum of the kept terms (as in lors_sum, unscaled) is >= 0 or a tie
      * (LORS_TIED), else -1. `sum->signs`, divisor and scale are ignored. */
-    lors_status (*elect_sign)(lors_backend *backend, lors_view signs, const lors_sum *sum,
-                              int64_t n);
-    /* out [n] of `dtype` = round(base + acc), or round(base) exactly where acc is 0 (so that -0
-     * survives); without base round(acc). blocks: one per started LORS_BLOCK of the call. With
-     * `zero_nonfinite`, a result that is or becomes NaN or infinite is stored as 0 (and
-     * counted). */
-    lors_status (*store)(lors_backend *backend, lors_view out, lors_dtype dtype, lors_view acc,
-                         lors_view base, int64_t n, bool zero_nonfinite, lors_store_block *blocks);
-
+    lors_status (*elect_sign)(lors_queue *queue, lors_view signs, const lors_sum *sum, int64_t n);
+    /* out [n] of store->dtype: see lors_store. */
+    lors_status (*store)(lors_queue *queue, lors_view out, const lors_store *store, int64_t n);
     /* dots f64 [started blocks of the call][3] = sums over each block of a*a, a*b, b*b in f64, in a
      * fixed order. a and b are f32 [n]. */
-    lors_status (*reduce_dots)(lors_backend *backend, lors_view dots, lors_view a, lors_view b,
+    lors_status (*reduce_dots)(lors_queue *queue, lors_view dots, lors_view a, lors_view b,
                                int64_t n);
 
-    /* Exact selection of the `k` values of largest magnitude among `total`, ties by lowest index,
-     * NaN never. The state lives in backend memory of select_bytes(total). Call select_begin, then
-     * for each pass 0 .. LORS_SELECT_PASSES-1: select_count over all values in any order and any
-     * split at multiples of LORS_BLOCK (`first` = index of the first value of the call; safe from
-     * several threads at once), then select_settle once. Then keep_top: mask u8 [n] = 1 where kept.
-     * select_kept: how many are kept in all (k, or fewer where there are fewer numbers). */
-    uint64_t (*select_bytes)(uint64_t total);
-    lors_status (*select_begin)(lors_backend *backend, lors_view state, uint64_t total, uint64_t k);
-    lors_status (*select_count)(lors_backend *backend, lors_view state, int32_t pass, lors_view x,
-                                uint64_t first, int64_t n);
-    lors_status (*select_settle)(lors_backend *backend, lors_view state, int32_t pass);
-    lors_status (*keep_top)(lors_backend *backend, lors_view state, lors_view mask, lors_view x,
-                            uint64_t first, int64_t n);
-    lors_status (*select_kept)(lors_backend *backend, lors_view state, uint64_t *n_kept);
+    /* Call select_begin (k: [n_slices], host), then for each pass 0 .. LORS_SELECT_PASSES-1:
+     * select_count over all values in any order and any split at multiples of LORS_BLOCK (`first` =
+     * index of the first value of the call; safe from several queues at once), then, when those are
+     * waited for, select_settle once. Then keep_top: mask u8 [n_slices][stride] = 1 where kept.
+     * select_kept: how many are kept in all, u64 [n_slices] (k, or fewer where there are fewer
+     * numbers). x f32 [n_slices][stride]. */
+    uint64_t (*select_bytes)(uint64_t total); /* a multiple of LORS_VIEW_ALIGN */
+    lors_status (*select_begin)(lors_queue *queue, const lors_selection *s, const uint64_t *k);
+    lors_status (*select_count)(lors_queue *queue, const lors_selection *s, int32_t pass,
+                                lors_view x, int64_t stride, uint64_t first, int64_t n);
+    lors_status (*select_settle)(lors_queue *queue, const lors_selection *s, int32_t pass);
+    lors_status (*keep_top)(lors_queue *queue, const lors_selection *s, lors_view mask, lors_view x,
+                            int64_t stride, uint64_t first, int64_t n);
+    lors_status (*select_kept)(lors_queue *queue, const lors_selection *s, lors_view kept);
 
-    /* low f32 [rows][cols] = the nearest matrix to x (row-major f32) of the given rank. */
-    uint64_t (*truncate_bytes)(int64_t n_rows, int64_t n_cols, lors_rank rank);
-    lors_status (*truncate_rank)(lors_backend *backend, lors_view low, lors_view x, int64_t n_rows,
-                                 int64_t n_cols, lors_rank rank, lors_view scratch,
-                                 lors_certificate *certificate);
+    /* mask u8 [n] = 1 with probability `density`, for elements first .. first + n - 1 of the stream
+     * that `key` names: lors_random_keep of backend/arithmetic.h. */
+    lors_status (*keep_random)(lors_queue *queue, lors_view mask, uint64_t key, double density,
+                               uint64_t first, int64_t n);
+
+    /* low f32 [n_matrices][stride] = for each matrix of x f32 [n_matrices][stride], row-major
+     * [n_rows][n_cols], the nearest one of its rank. ranks, certificates: [n_matrices], host; the
+     * latter are filled when the call returns, though `low` may not be until `wait`. The result of
+     * a matrix does not depend on the others of the call. n_matrices <= LORS_MAX_BATCH. scratch:
+     * truncate_bytes for the largest of the ranks, LORS_VIEW_ALIGN. */
+    uint64_t (*truncate_bytes)(int32_t n_matrices, int64_t n_rows, int64_t n_cols, lors_rank rank);
+    lors_status (*truncate_rank)(lors_queue *queue, lors_view low, lors_view x, int64_t stride,
+                                 int32_t n_matrices, int64_t n_rows, int64_t n_cols,
+                                 const lors_rank *ranks, lors_view scratch,
+                                 lors_certificate *certificates);
 } lors_backend_ops;
+
+/* --- A backend that is a library of its own --------------------------------------------------- */
+
+/* What the program gives it: a sentence is stored where the program looks for it. */
+typedef struct lors_backend_host {
+    uint32_t abi;
+    lors_status (*fail)(lors_status status, const char *format, ...)
+        __attribute__((format(printf, 2, 3)));
+} lors_backend_host;
+
+typedef struct lors_backend_device {
+    char name[32];        /* "cuda:0": what --device takes */
+    char detail[224];     /* card, its compute capability, versions of driver and libraries */
+    uint64_t memory_bytes;
+} lors_backend_device;
+
+typedef struct lors_backend_library {
+    uint32_t abi;
+    const lors_backend_ops *ops;
+    int32_t n_devices;
+    const lors_backend_device *devices;
+    const char *reason; /* why there are none; "" where there are */
+} lors_backend_library;
+
+/* The one function that such a library exports. Never returns NULL; the library keeps `host`. */
+#define LORS_BACKEND_ENTRY "lors_backend_library_get"
+typedef const lors_backend_library *(*lors_backend_entry)(const lors_backend_host *host);
 
 #endif

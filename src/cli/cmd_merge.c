@@ -15,7 +15,7 @@
 typedef struct merge_settings {
     cli_plan_settings plan; /* first: the shared options fill it */
     const char *out_path, *nonfinite;
-    bool force, dry_run, verify;
+    bool force, dry_run, verify, verify_all;
 } merge_settings;
 
 static const cli_option options[] = {
@@ -26,7 +26,10 @@ static const cli_option options[] = {
     {"dry-run", 'n', CLI_FLAG, offsetof(merge_settings, dry_run), NULL, NULL, 0, 0,
      "only show the plan, like 'lors plan'"},
     {"verify", 0, CLI_FLAG, offsetof(merge_settings, verify), NULL, NULL, 0, 0,
-     "read everything back and check it before OUT appears"},
+     "read everything back before OUT appears, and compute 32\n"
+     "tensors, drawn by the seed, once more on the CPU to compare"},
+    {"verify-all", 0, CLI_FLAG, offsetof(merge_settings, verify_all), NULL, NULL, 0, 0,
+     "the same with all tensors"},
     {"nonfinite", 0, CLI_CHOICE, offsetof(merge_settings, nonfinite), "WHAT",
      "refuse|propagate|zero", 0, 0,
      "about NaN and infinity in the models: refuse to merge,\n"
@@ -54,6 +57,11 @@ static void show_findings(const lors_report_summary *sum, const lors_method_info
         cli_out("  least energy kept        %.1f %%\n", 100.0 * sum->least_energy);
     cli_out("  update lost to rounding  %.2f %%\n", 100.0 * sum->rounding_loss);
     cli_out("  zero task vectors        %" PRId64 "\n", sum->n_zero_task_vectors);
+    if (sum->n_rechecked > 0)
+        cli_out("  computed twice           %" PRId64 " tensors, the same bytes\n",
+                sum->n_rechecked);
+    if (sum->n_rechecked > 0 && method && method->uses_matrices)
+        cli_out("  low rank, of its bound   %.2g at most\n", sum->worst_ratio);
     if (sum->n_input_nonfinite > 0)
         cli_out("  not finite in models     %" PRIu64 "\n", sum->n_input_nonfinite);
     if (sum->n_overflow > 0)
@@ -104,7 +112,8 @@ static int carry_out(const merge_settings *settings, lors_plan *plan)
     lors_status status;
     int exit_code = 0;
     run_options.force = settings->force;
-    run_options.verify = settings->verify;
+    run_options.verify = settings->verify || settings->verify_all;
+    run_options.verify_tensors = settings->verify_all ? -1 : run_options.verify_tensors;
     run_options.nonfinite = nonfinite_from(settings->nonfinite);
     run_options.progress = cli_progress_show;
     run_options.user = &progress;

@@ -10,13 +10,14 @@
 
 const cli_option cli_plan_options[CLI_N_PLAN_OPTIONS] = {
     {"device", 0, CLI_TEXT, offsetof(cli_plan_settings, device), "DEVICE", NULL, 0, 0,
-     "where to compute: auto, cpu, cuda or cuda:N (default: auto;\n"
-     "'lors devices' lists them)"},
+     "where to compute: auto, cpu, cuda:N, several as cuda:0,1 or\n"
+     "cuda:all (default: auto, the first GPU, else the CPU; 'lors\n"
+     "devices' lists them)"},
     {"threads", 0, CLI_NUMBER, offsetof(cli_plan_settings, threads), "N", NULL, 1, CLI_THREADS_MAX,
      "threads that compute (default: one per processor)"},
     {"max-memory", 0, CLI_SIZE, offsetof(cli_plan_settings, max_memory), "SIZE", NULL, 0, 0,
-     "resident memory of the whole program: 1500M, 1.5G, 2GiB\n"
-     "(default: 1.5G)"},
+     "resident memory of the whole program, and of a GPU: 1500M,\n"
+     "1.5G, 2GiB (default: 1.5G)"},
     {"dtype", 0, CLI_CHOICE, offsetof(cli_plan_settings, dtype), "TYPE", "f32|f16|bf16", 0, 0,
      "of the merged tensors: f32, f16 or bf16 (default: the\n"
      "recipe's, else the base model's)"},
@@ -26,6 +27,9 @@ const cli_option cli_plan_options[CLI_N_PLAN_OPTIONS] = {
     {"seed", 0, CLI_NUMBER, offsetof(cli_plan_settings, seed), "N", NULL, 0, UINT64_MAX,
      "of methods that draw random numbers (default: the recipe's,\n"
      "else 0)"},
+    {"exact", 0, CLI_FLAG, offsetof(cli_plan_settings, exact), NULL, NULL, 0, 0,
+     "low-rank parts by the singular value decomposition in f64\n"
+     "alone: slow and sure"},
     {"follow-symlinks", 0, CLI_FLAG, offsetof(cli_plan_settings, follow_symlinks), NULL, NULL, 0, 0,
      "allow links that leave a model's folder (links of the\n"
      "Hugging Face cache are always allowed)"},
@@ -43,6 +47,7 @@ int cli_plan_make(const char *recipe_path, const cli_plan_settings *settings, cl
     options.out_dtype = settings->dtype;
     options.seed = settings->seed.given ? &settings->seed.value : NULL;
     options.follow_symlinks = settings->follow_symlinks;
+    options.exact = settings->exact;
     status = lors_recipe_read(recipe_path, &out->recipe);
     if (status == LORS_OK)
         status = lors_plan_create(out->recipe, &options, &out->plan);
@@ -93,7 +98,7 @@ static void fill_job(int64_t row, cli_cell *cells, void *user)
 
 static void show_summary(const lors_plan *plan)
 {
-    char read[32], written[32], peak[32], limit[32];
+    char read[32], written[32], peak[32], limit[32], there[32];
     lors_plan_summary sum;
     lors_plan_summarize(plan, &sum);
     cli_format_bytes(sum.read_bytes, read);
@@ -109,6 +114,8 @@ static void show_summary(const lors_plan *plan)
     cli_out("reads    %s\nwrites   %s in %" PRId32 " file%s, and %" PRId32 " beside the weights\n",
             read, written, sum.n_shards, sum.n_shards == 1 ? "" : "s", sum.n_side_files);
     cli_out("memory   %s at most, of %s allowed\n", peak, limit);
+    if (sum.device_peak_bytes > 0)
+        cli_out("device   %s at most on each\n", cli_format_bytes(sum.device_peak_bytes, there));
 }
 
 static int show_json(const lors_plan *plan)

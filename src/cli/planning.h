@@ -11,12 +11,12 @@ typedef struct cli_plan_settings {
     const char *device;
     const char *dtype;
     cli_number threads, max_memory, max_shard_size, seed;
-    bool follow_symlinks;
+    bool follow_symlinks, exact;
     bool json, quiet;
 } cli_plan_settings;
 
 /* The options that fill it, for the `shared` of a command whose settings begin with it. */
-enum { CLI_N_PLAN_OPTIONS = 7, CLI_THREADS_MAX = 1024 };
+enum { CLI_N_PLAN_OPTIONS = 8, CLI_THREADS_MAX = 1024 };
 extern const cli_option cli_plan_options[CLI_N_PLAN_OPTIONS];
 
 typedef struct cli_planned {

@@ -2,6 +2,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "backend/arithmetic.h"
 #include "cpu/cpu_internal.h"
 #include "cpu/lanes.h"
 
@@ -9,15 +10,10 @@ enum { SPAN = 1024 }; /* elements of a block worked on at a time, in first-level
 
 static const double zeros[SPAN];
 
-/* f16 -> f32: exponent and fraction moved into place and rescaled by 2^112, which is exact also for
- * subnormals; the all-ones exponent (which lands at 2^16 or above) is put back to all ones. */
 void LORS_KERNEL(widen_f16)(float *restrict out, const uint16_t *restrict in, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) {
-        uint32_t half = in[i];
-        float scaled = lors_f32_from_bits((half & 0x7fffu) << 13) * 0x1p112f;
-        uint32_t special = scaled >= 65536.0f ? 0x7f800000u : 0;
-        uint32_t bits = lors_f32_bits(scaled) | special | (half & 0x8000u) << 16;
+        uint32_t bits = lors_widen_f16(in[i]);
         memcpy(&out[i], &bits, sizeof bits);
     }
 }
@@ -25,7 +21,7 @@ void LORS_KERNEL(widen_f16)(float *restrict out, const uint16_t *restrict in, in
 void LORS_KERNEL(widen_bf16)(float *restrict out, const uint16_t *restrict in, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) {
-        uint32_t bits = (uint32_t)in[i] << 16;
+        uint32_t bits = lors_widen_bf16(in[i]);
         memcpy(&out[i], &bits, sizeof bits);
     }
 }
@@ -37,45 +33,11 @@ int64_t LORS_KERNEL(count_nonfinite)(const float *x, int64_t n)
         int64_t end = begin + LORS_BLOCK < n ? begin + LORS_BLOCK : n;
         int32_t count = 0;
         for (int64_t i = begin; i < end; i++) {
-            count += (lors_f32_bits(x[i]) & 0x7f800000u) == 0x7f800000u;
+            count += !lors_is_finite_bits(lors_bits_of(x[i]));
         }
         total += count;
     }
     return total;
-}
-
-/* x rounded to nearest even at the precision of a type with `digits` significant bits and least
- * normal exponent `least`, as an f64 that this type holds exactly (or that lies beyond its range).
- * Adding and subtracting 1.5 * 2^52 units in the last place rounds in hardware, once. */
-static inline double round_to(double x, int digits, double least)
-{
-    double magnitude = fabs(x);
-    magnitude = magnitude > least ? magnitude : least;
-    magnitude = magnitude < 0x1p200 ? magnitude : 0x1p200;
-    uint64_t bits;
-    memcpy(&bits, &magnitude, sizeof bits);
-    bits &= 0x7ff0000000000000u;
-    double power;
-    memcpy(&power, &bits, sizeof power);
-    double magic = power * (1.5 * (double)(1ull << (53 - digits)));
-    double rounded = (x + magic) - magic;
-    return copysign(rounded, x); /* -0 stays -0 */
-}
-
-/* Bits of a value that f16 holds exactly, or infinity beyond its range. */
-static inline uint16_t f16_bits_of(double rounded)
-{
-    float narrow = (float)rounded;
-    uint32_t sign = lors_f32_bits(narrow) >> 16 & 0x8000u;
-    uint32_t magnitude = lors_f32_bits(fabsf(narrow) * 0x1p-112f) >> 13;
-    magnitude = fabsf(narrow) < 65536.0f ? magnitude : 0x7c00u;
-    return (uint16_t)(narrow == narrow ? sign | magnitude : LORS_F16_NAN);
-}
-
-static inline uint16_t bf16_bits_of(double rounded)
-{
-    float narrow = (float)rounded;
-    return (uint16_t)(narrow == narrow ? lors_f32_bits(narrow) >> 16 : LORS_BF16_NAN);
 }
 
 /* Exact results of a span: base + acc, but base itself where acc is 0. */
@@ -92,6 +54,23 @@ static void exact_of(double *restrict exact, const double *restrict acc, const f
     }
 }
 
+/* Where all models hold the same bits, the result is what they hold. */
+static void agree(double *restrict exact, const lors_cpu_store *models, int64_t first, int64_t n)
+{
+    uint32_t differing[SPAN];
+    const float *x = models->stack + first;
+    memset(differing, 0, (size_t)n * sizeof *differing);
+    for (int32_t m = 1; m < models->n_models; m++) {
+        const float *y = x + m * models->stride;
+        for (int64_t i = 0; i < n; i++) {
+            differing[i] |= lors_bits_of(x[i]) ^ lors_bits_of(y[i]);
+        }
+    }
+    for (int64_t i = 0; i < n; i++) {
+        exact[i] = differing[i] ? exact[i] : (double)x[i];
+    }
+}
+
 static void round_span(void *restrict out, double *restrict rounded, lors_dtype dtype,
                        const double *restrict exact, int64_t n)
 {
@@ -100,20 +79,20 @@ static void round_span(void *restrict out, double *restrict rounded, lors_dtype 
         for (int64_t i = 0; i < n; i++) {
             float narrow = (float)exact[i];
             rounded[i] = narrow;
-            uint32_t bits = narrow == narrow ? lors_f32_bits(narrow) : LORS_F32_NAN;
+            uint32_t bits = lors_f32_bits_canonical(narrow);
             memcpy(&values[i], &bits, sizeof bits);
         }
     } else if (dtype == LORS_F16) {
         uint16_t *values = out;
         for (int64_t i = 0; i < n; i++) {
-            rounded[i] = round_to(exact[i], 11, 0x1p-14);
-            values[i] = f16_bits_of(rounded[i]);
+            rounded[i] = lors_round_f16(exact[i]);
+            values[i] = lors_f16_bits(rounded[i]);
         }
     } else {
         uint16_t *values = out;
         for (int64_t i = 0; i < n; i++) {
-            rounded[i] = round_to(exact[i], 8, 0x1p-126);
-            values[i] = bf16_bits_of(rounded[i]);
+            rounded[i] = lors_round_bf16(exact[i]);
+            values[i] = lors_bf16_bits(rounded[i]);
         }
     }
 }
@@ -159,13 +138,18 @@ static void count_bad(lors_store_block *block, int64_t first, double *acc, doubl
 }
 
 /* One span; its part is added to the block. `first` is its place in the block. */
-static void store_span(void *out, lors_dtype dtype, const double *acc, const float *base, int64_t n,
-                       bool zero_nonfinite, int64_t first, lors_store_block *block)
+static void store_span(void *out, lors_dtype dtype, const lors_cpu_store *from, int64_t first,
+                       int64_t n, bool zero_nonfinite, lors_store_block *block)
 {
     double exact[SPAN], rounded[SPAN];
     exact[0] = rounded[0] = 0; /* for compilers that cannot see that n > 0 */
     double largest = dtype == LORS_F16 ? 65504.0 : dtype == LORS_F32 ? 0x1.fffffep127 : 0x1.fep127;
+    const double *acc = from->acc + first;
+    const float *base = from->base ? from->base + first : NULL;
     exact_of(exact, acc, base, n);
+    if (from->stack) {
+        agree(exact, from, first, n);
+    }
     round_span(out, rounded, dtype, exact, n);
     int64_t bad = 0;
     for (int64_t i = 0; i < n; i++) {
@@ -186,15 +170,14 @@ static void store_span(void *out, lors_dtype dtype, const double *acc, const flo
     }
 }
 
-void LORS_KERNEL(store_block)(void *out, lors_dtype dtype, const double *acc, const float *base,
-                              int64_t n, bool zero_nonfinite, lors_store_block *block)
+void LORS_KERNEL(store_block)(void *out, lors_dtype dtype, const lors_cpu_store *from, int64_t n,
+                              bool zero_nonfinite, lors_store_block *block)
 {
     unsigned char *bytes = out;
     int64_t element_bytes = dtype == LORS_F32 ? 4 : 2;
     *block = (lors_store_block){0};
     for (int64_t first = 0; first < n; first += SPAN) {
         int64_t count = n - first < SPAN ? n - first : SPAN;
-        store_span(bytes + first * element_bytes, dtype, acc + first, base ? base + first : NULL,
-                   count, zero_nonfinite, first, block);
+        store_span(bytes + first * element_bytes, dtype, from, first, count, zero_nonfinite, block);
     }
 }

@@ -3,7 +3,9 @@
 #include <string.h>
 
 #include <cblas.h>
+#include <unistd.h>
 
+#include "backend/arithmetic.h"
 #include "base/error.h"
 #include "base/memory.h"
 #include "cpu/cpu_internal.h"
@@ -63,9 +65,21 @@ static void cpu_close(lors_backend *backend)
     lors_free(backend);
 }
 
-static lors_status cpu_allocate(lors_backend *backend, uint64_t n_bytes, lors_memory **out)
+static lors_status cpu_memory_info(lors_backend *backend, uint64_t *n_free, uint64_t *n_total)
 {
     (void)backend;
+    long page = sysconf(_SC_PAGESIZE), all = sysconf(_SC_PHYS_PAGES);
+    long available = sysconf(_SC_AVPHYS_PAGES);
+    *n_total = page > 0 && all > 0 ? (uint64_t)page * (uint64_t)all : 0;
+    *n_free = page > 0 && available > 0 ? (uint64_t)page * (uint64_t)available : 0;
+    return LORS_OK;
+}
+
+static lors_status cpu_allocate(lors_backend *backend, lors_memory_kind place, uint64_t n_bytes,
+                                lors_memory **out)
+{
+    (void)backend;
+    (void)place;
     lors_memory *memory = lors_new(1, sizeof *memory);
     if (!memory) {
         return lors_fail_memory(sizeof *memory);
@@ -89,85 +103,150 @@ static void cpu_release(lors_backend *backend, lors_memory *memory)
     }
 }
 
-static lors_status cpu_load(lors_backend *backend, lors_view out, lors_view in, lors_dtype dtype,
-                            int64_t n, bool zero_nonfinite, lors_findings *findings)
+static lors_status cpu_open_queue(lors_backend *backend, lors_queue **out)
+{
+    lors_queue *queue = lors_new(1, sizeof *queue);
+    if (!queue) {
+        return lors_fail_memory(sizeof *queue);
+    }
+    queue->kernels = backend->kernels;
+    *out = queue;
+    return LORS_OK;
+}
+
+static void cpu_close_queue(lors_queue *queue)
+{
+    lors_free(queue);
+}
+
+static lors_status cpu_copy(lors_queue *queue, lors_view to, lors_view from, uint64_t n_bytes)
+{
+    (void)queue;
+    if (n_bytes > 0 && lors_cpu_at(to) != lors_cpu_at(from)) {
+        memcpy(lors_cpu_at(to), lors_cpu_at(from), (size_t)n_bytes);
+    }
+    return LORS_OK;
+}
+
+static lors_status cpu_clear(lors_queue *queue, lors_view view, uint64_t n_bytes)
+{
+    (void)queue;
+    if (n_bytes > 0) {
+        memset(lors_cpu_at(view), 0, (size_t)n_bytes);
+    }
+    return LORS_OK;
+}
+
+static lors_status cpu_wait(lors_queue *queue)
+{
+    (void)queue;
+    return LORS_OK;
+}
+
+/* Count what is not finite, and make zeros of it where that is asked for. */
+static void find_nonfinite(float *values, int64_t n, bool zero_nonfinite, uint64_t first,
+                           lors_findings *findings)
+{
+    for (int64_t i = 0; i < n; i++) {
+        if (lors_is_finite_bits(lors_bits_of(values[i]))) {
+            continue;
+        }
+        uint64_t mirrored = UINT64_MAX - (first + (uint64_t)i);
+        if (findings && mirrored > findings->first_mirrored) {
+            findings->first_mirrored = mirrored;
+        }
+        values[i] = zero_nonfinite ? 0 : values[i];
+    }
+}
+
+static lors_status cpu_load(lors_queue *queue, lors_view out, lors_view in, lors_dtype dtype,
+                            int64_t n, bool zero_nonfinite, uint64_t first, lors_view findings)
 {
     float *values = lors_cpu_at(out);
     const void *bytes = lors_cpu_at(in);
+    lors_findings *found = lors_cpu_at(findings);
+    if (n == 0) {
+        return LORS_OK;
+    }
     if (dtype == LORS_F32) {
         memcpy(values, bytes, (size_t)n * sizeof *values);
     } else if (dtype == LORS_F16) {
-        backend->kernels->widen_f16(values, bytes, n);
+        queue->kernels->widen_f16(values, bytes, n);
     } else {
-        backend->kernels->widen_bf16(values, bytes, n);
+        queue->kernels->widen_bf16(values, bytes, n);
     }
-    int64_t bad = backend->kernels->count_nonfinite(values, n);
-    findings->n_nonfinite = (uint64_t)bad;
-    bool found = false;
-    for (int64_t i = 0; bad > 0 && i < n; i++) {
-        if ((lors_f32_bits(values[i]) & 0x7f800000u) != 0x7f800000u) {
-            continue;
-        }
-        findings->first_nonfinite = found ? findings->first_nonfinite : (uint64_t)i;
-        found = true;
-        values[i] = zero_nonfinite ? 0 : values[i];
+    int64_t bad = found || zero_nonfinite ? queue->kernels->count_nonfinite(values, n) : 0;
+    if (bad > 0) {
+        find_nonfinite(values, n, zero_nonfinite, first, found);
+    }
+    if (found) {
+        found->n_nonfinite += (uint64_t)bad;
     }
     return LORS_OK;
 }
 
-static lors_status cpu_subtract(lors_backend *backend, lors_view out, lors_view a, lors_view b,
-                                int64_t n)
+static lors_status cpu_subtract(lors_queue *queue, lors_view out, lors_view a, int64_t stride,
+                                lors_view b, int64_t stride_b, int32_t n_slices, int64_t n)
 {
-    backend->kernels->subtract(lors_cpu_at(out), lors_cpu_at(a), lors_cpu_at(b), n);
+    float *to = lors_cpu_at(out);
+    const float *from = lors_cpu_at(a), *less = lors_cpu_at(b);
+    for (int32_t slice = 0; slice < n_slices; slice++) {
+        queue->kernels->subtract(to + slice * stride, from + slice * stride,
+                                 less + slice * stride_b, n);
+    }
     return LORS_OK;
 }
 
-static lors_status cpu_compare(lors_backend *backend, lors_view a, lors_view b, int64_t n,
-                               bool *same)
+static lors_status cpu_compare(lors_queue *queue, lors_view differs, lors_view a, lors_view b,
+                               int64_t n)
 {
-    (void)backend;
-    *same = memcmp(lors_cpu_at(a), lors_cpu_at(b), (size_t)n * sizeof(float)) == 0;
+    (void)queue;
+    uint32_t *flag = lors_cpu_at(differs);
+    if ((*flag & 1) == 0 && n > 0) {
+        *flag |= memcmp(lors_cpu_at(a), lors_cpu_at(b), (size_t)n * sizeof(float)) != 0;
+    }
     return LORS_OK;
 }
 
-static lors_status cpu_accumulate(lors_backend *backend, lors_view acc, const lors_sum *sum,
+static lors_status cpu_accumulate(lors_queue *queue, lors_view acc, const lors_sum *sum, int64_t n)
+{
+    queue->kernels->accumulate(lors_cpu_at(acc), sum, n);
+    return LORS_OK;
+}
+
+static lors_status cpu_elect_sign(lors_queue *queue, lors_view signs, const lors_sum *sum,
                                   int64_t n)
 {
-    backend->kernels->accumulate(lors_cpu_at(acc), sum, n);
+    queue->kernels->elect_sign(lors_cpu_at(signs), sum, n);
     return LORS_OK;
 }
 
-static lors_status cpu_elect_sign(lors_backend *backend, lors_view signs, const lors_sum *sum,
-                                  int64_t n)
-{
-    backend->kernels->elect_sign(lors_cpu_at(signs), sum, n);
-    return LORS_OK;
-}
-
-static lors_status cpu_store(lors_backend *backend, lors_view out, lors_dtype dtype, lors_view acc,
-                             lors_view base, int64_t n, bool zero_nonfinite,
-                             lors_store_block *blocks)
+static lors_status cpu_store(lors_queue *queue, lors_view out, const lors_store *store, int64_t n)
 {
     unsigned char *bytes = lors_cpu_at(out);
-    const double *exact = lors_cpu_at(acc);
-    const float *from = lors_cpu_at(base);
-    int64_t element_bytes = lors_dtype_bits(dtype) / 8;
+    lors_store_block *blocks = lors_cpu_at(store->blocks);
+    lors_cpu_store from = {lors_cpu_at(store->acc), lors_cpu_at(store->base),
+                           lors_cpu_at(store->stack), store->stride, store->n_models};
+    int64_t element_bytes = lors_dtype_bits(store->dtype) / 8;
     for (int64_t begin = 0; begin < n; begin += LORS_BLOCK) {
         int64_t count = n - begin < LORS_BLOCK ? n - begin : LORS_BLOCK;
-        backend->kernels->store_block(bytes + begin * element_bytes, dtype, exact + begin,
-                                      from ? from + begin : NULL, count, zero_nonfinite, blocks++);
+        queue->kernels->store_block(bytes + begin * element_bytes, store->dtype, &from, count,
+                                    store->zero_nonfinite, blocks++);
+        from.acc += count;
+        from.base = from.base ? from.base + count : NULL;
+        from.stack = from.stack ? from.stack + count : NULL;
     }
     return LORS_OK;
 }
 
-static lors_status cpu_reduce_dots(lors_backend *backend, lors_view dots, lors_view a, lors_view b,
+static lors_status cpu_reduce_dots(lors_queue *queue, lors_view dots, lors_view a, lors_view b,
                                    int64_t n)
 {
     double *out = lors_cpu_at(dots);
     const float *x = lors_cpu_at(a), *y = lors_cpu_at(b);
     for (int64_t begin = 0; begin < n; begin += LORS_BLOCK, out += 3) {
         int64_t count = n - begin < LORS_BLOCK ? n - begin : LORS_BLOCK;
-        backend->kernels->dots_block(out, x + begin, y + begin, count);
+        queue->kernels->dots_block(out, x + begin, y + begin, count);
     }
     return LORS_OK;
 }
@@ -176,11 +255,20 @@ const lors_backend_ops lors_cpu_ops = {
     .abi = LORS_BACKEND_ABI,
     .name = "cpu",
     .tile_elements = LORS_BLOCK,
+    .batch = 1, /* one matrix after another: memory does not grow with the models */
+    .unified = true,
     .open = cpu_open,
     .close = cpu_close,
+    .memory_info = cpu_memory_info,
     .allocate = cpu_allocate,
     .release = cpu_release,
     .host_bytes = lors_cpu_at,
+    .open_queue = cpu_open_queue,
+    .close_queue = cpu_close_queue,
+    .upload = cpu_copy,
+    .download = cpu_copy,
+    .clear = cpu_clear,
+    .wait = cpu_wait,
     .load = cpu_load,
     .subtract = cpu_subtract,
     .compare = cpu_compare,
@@ -194,6 +282,7 @@ const lors_backend_ops lors_cpu_ops = {
     .select_settle = lors_cpu_select_settle,
     .keep_top = lors_cpu_keep_top,
     .select_kept = lors_cpu_select_kept,
+    .keep_random = lors_cpu_keep_random,
     .truncate_bytes = lors_cpu_truncate_bytes,
     .truncate_rank = lors_cpu_truncate_rank,
 };

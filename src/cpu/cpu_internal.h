@@ -14,6 +14,14 @@ static inline void *lors_cpu_at(lors_view view)
     return view.memory ? view.memory->bytes + view.offset : NULL;
 }
 
+/* A lors_store as plain arrays, at the first element of a block. */
+typedef struct lors_cpu_store {
+    const double *acc;
+    const float *base, *stack; /* NULL: absent */
+    int64_t stride;
+    int32_t n_models;
+} lors_cpu_store;
+
 /* Loops over plain arrays. Each file *_kernels.c is compiled once for every x86-64 and once with
  * AVX2 (and never with fused multiply-add); both give the same bits, since lanes, order and
  * rounding are written out and the compiler may not reassociate. */
@@ -26,8 +34,8 @@ typedef struct lors_cpu_kernels {
     void (*accumulate)(double *acc, const lors_sum *sum, int64_t n);
     void (*elect_sign)(int8_t *signs, const lors_sum *sum, int64_t n);
     /* One block: at most LORS_BLOCK elements. */
-    void (*store_block)(void *out, lors_dtype dtype, const double *acc, const float *base,
-                        int64_t n, bool zero_nonfinite, lors_store_block *block);
+    void (*store_block)(void *out, lors_dtype dtype, const lors_cpu_store *from, int64_t n,
+                        bool zero_nonfinite, lors_store_block *block);
     void (*dots_block)(double dots[3], const float *a, const float *b, int64_t n);
     /* For the low-rank solvers: widen; narrow (one rounding) and return the sum of squares of x -
      * out; sum of squares of x. Sums in 8 lanes. */
@@ -37,6 +45,11 @@ typedef struct lors_cpu_kernels {
 } lors_cpu_kernels;
 
 struct lors_backend {
+    const lors_cpu_kernels *kernels;
+};
+
+/* What is queued is done at once, by the calling thread. */
+struct lors_queue {
     const lors_cpu_kernels *kernels;
 };
 
@@ -54,8 +67,8 @@ const lors_cpu_kernels *lors_cpu_kernels_get(void);
     void LORS_KERNEL_NAME(subtract, isa)(float *, const float *, const float *, int64_t);         \
     void LORS_KERNEL_NAME(accumulate, isa)(double *, const lors_sum *, int64_t);                  \
     void LORS_KERNEL_NAME(elect_sign, isa)(int8_t *, const lors_sum *, int64_t);                  \
-    void LORS_KERNEL_NAME(store_block, isa)(void *, lors_dtype, const double *, const float *,    \
-                                            int64_t, bool, lors_store_block *);                   \
+    void LORS_KERNEL_NAME(store_block, isa)(void *, lors_dtype, const lors_cpu_store *, int64_t,  \
+                                            bool, lors_store_block *);                            \
     void LORS_KERNEL_NAME(dots_block, isa)(double[3], const float *, const float *, int64_t);    \
     void LORS_KERNEL_NAME(widen_f64, isa)(double *, const float *, int64_t);                      \
     double LORS_KERNEL_NAME(narrow_residual, isa)(float *, const double *, const float *,         \
@@ -67,20 +80,23 @@ LORS_DECLARE_KERNELS(avx2)
 
 /* select.c */
 uint64_t lors_cpu_select_bytes(uint64_t total);
-lors_status lors_cpu_select_begin(lors_backend *backend, lors_view state, uint64_t total,
-                                  uint64_t k);
-lors_status lors_cpu_select_count(lors_backend *backend, lors_view state, int32_t pass, lors_view x,
-                                  uint64_t first, int64_t n);
-lors_status lors_cpu_select_settle(lors_backend *backend, lors_view state, int32_t pass);
-lors_status lors_cpu_keep_top(lors_backend *backend, lors_view state, lors_view mask, lors_view x,
-                              uint64_t first, int64_t n);
-lors_status lors_cpu_select_kept(lors_backend *backend, lors_view state, uint64_t *n_kept);
+lors_status lors_cpu_select_begin(lors_queue *queue, const lors_selection *s, const uint64_t *k);
+lors_status lors_cpu_select_count(lors_queue *queue, const lors_selection *s, int32_t pass,
+                                  lors_view x, int64_t stride, uint64_t first, int64_t n);
+lors_status lors_cpu_select_settle(lors_queue *queue, const lors_selection *s, int32_t pass);
+lors_status lors_cpu_keep_top(lors_queue *queue, const lors_selection *s, lors_view mask,
+                              lors_view x, int64_t stride, uint64_t first, int64_t n);
+lors_status lors_cpu_select_kept(lors_queue *queue, const lors_selection *s, lors_view kept);
+lors_status lors_cpu_keep_random(lors_queue *queue, lors_view mask, uint64_t key, double density,
+                                 uint64_t first, int64_t n);
 
 /* low_rank.c */
-uint64_t lors_cpu_truncate_bytes(int64_t n_rows, int64_t n_cols, lors_rank rank);
-lors_status lors_cpu_truncate_rank(lors_backend *backend, lors_view low, lors_view x,
-                                   int64_t n_rows, int64_t n_cols, lors_rank rank,
-                                   lors_view scratch, lors_certificate *certificate);
+uint64_t lors_cpu_truncate_bytes(int32_t n_matrices, int64_t n_rows, int64_t n_cols,
+                                 lors_rank rank);
+lors_status lors_cpu_truncate_rank(lors_queue *queue, lors_view low, lors_view x, int64_t stride,
+                                   int32_t n_matrices, int64_t n_rows, int64_t n_cols,
+                                   const lors_rank *ranks, lors_view scratch,
+                                   lors_certificate *certificates);
 
 extern const lors_backend_ops lors_cpu_ops;
 

@@ -5,7 +5,7 @@
  * is good; otherwise from the Gram matrix A'A in f64, whose eigenvectors they are. f64 keeps the
  * squaring of the condition number harmless: what a singular value below 1e-7 s_1 contributes lies
  * under the f32 rounding of A itself. Optimality: Eckart and Young 1936; LAPACK dsyevr (dsyev where
- * it fails).
+ * it fails). `exact` asks for the singular value decomposition instead (low_rank_exact.c).
  */
 #include <cblas.h>
 #include <lapacke.h>
@@ -29,6 +29,8 @@ typedef struct problem {
     lapack_int *integers, *support;
     lapack_int n_work, n_integers;
     unsigned char *krylov; /* scratch of block Lanczos; shares its place with gram and copy */
+    unsigned char *exact;
+    bool is_exact;
 } problem;
 
 static lapack_int work_size(lapack_int n)
@@ -53,6 +55,8 @@ static uint64_t lay_out(problem *p, unsigned char *base)
     uint64_t krylov_end = at + lors_krylov_bytes(p->a.n_long, p->a.n_short, p->rank);
     p->gram = lors_carve(base, &at, 8 * n * n);
     p->copy = lors_carve(base, &at, 8 * n * n);
+    p->exact = base ? base + at : NULL;
+    at += p->is_exact ? lors_exact_bytes(p->a.n_long, p->a.n_short) : 0;
     return krylov_end > at ? krylov_end : at;
 }
 
@@ -62,12 +66,14 @@ static problem problem_of(int64_t n_rows, int64_t n_cols, lors_rank rank)
     p.a.n_short = (lapack_int)(p.a.wide ? n_rows : n_cols);
     p.a.n_long = (lapack_int)(p.a.wide ? n_cols : n_rows);
     int64_t count = rank.energy > 0 ? p.a.n_short : rank.count;
+    p.is_exact = rank.exact;
     p.rank = (lapack_int)(count < p.a.n_short ? count : p.a.n_short);
     return p;
 }
 
-uint64_t lors_cpu_truncate_bytes(int64_t n_rows, int64_t n_cols, lors_rank rank)
+uint64_t lors_cpu_truncate_bytes(int32_t n_matrices, int64_t n_rows, int64_t n_cols, lors_rank rank)
 {
+    (void)n_matrices; /* one after another */
     problem p = problem_of(n_rows, n_cols, rank);
     return lay_out(&p, NULL);
 }
@@ -139,23 +145,23 @@ static lapack_int solve_all(problem *p, lapack_int count)
     return info;
 }
 
-/* The least rank whose eigenvalues hold `energy` of the total. */
-static lors_status rank_for_energy(problem *p, double energy, double total)
+/* The least rank that holds `energy` of the total; value(i) is the i-th largest, squared. */
+static lapack_int rank_for_energy(const problem *p, double energy, double total,
+                                  double (*value)(const problem *p, lapack_int i))
 {
-    if (solve(p, 'N', p->a.n_short) != 0) {
-        return lors_fail(LORS_ERR_NUMERICS, "the eigenvalue solver did not converge");
-    }
     double kept = 0, target = energy * total;
     target -= 4e-16 * p->a.n_short * total; /* rounding is no missing energy */
     lapack_int rank = 0;
     while (rank < p->a.n_short && kept < target) {
-        double value = p->values[p->a.n_short - 1 - rank];
-        kept += value > 0 ? value : 0;
-        rank++;
+        double next = value(p, rank++);
+        kept += next > 0 ? next : 0;
     }
-    p->rank = rank;
-    memcpy(p->copy, p->gram, (size_t)p->a.n_short * (size_t)p->a.n_short * sizeof(double));
-    return LORS_OK;
+    return rank;
+}
+
+static double eigenvalue(const problem *p, lapack_int i)
+{
+    return p->values[p->a.n_short - 1 - i];
 }
 
 /* tile <- (tile V) V', V column-major short x rank. */
@@ -260,7 +266,8 @@ static void certify(const problem *p, const double *values, double next, double 
     c->sigma_first = root(values[p->rank - 1]);
     c->sigma_last = root(values[0]);
     c->sigma_next = root(next);
-    c->gap = c->sigma_last > 0 ? (c->sigma_last - c->sigma_next) / c->sigma_last : 0;
+    bool is_rounding = c->sigma_last <= LORS_NO_VALUE * c->sigma_first;
+    c->gap = is_rounding ? 0 : (c->sigma_last - c->sigma_next) / c->sigma_last;
     double optimum = root(total - kept);
     c->excess = optimum > 1e-6 * c->norm ? sqrt(residual) / optimum - 1 : 0;
 }
@@ -313,7 +320,7 @@ static double squared_norm(const problem *p)
 /* The quick way, where it is worth a try and its certificate holds. */
 static bool try_krylov(problem *p, lors_rank rank, double total, lors_certificate *c)
 {
-    if (rank.energy > 0 || !lors_krylov_fits(p->a.n_long, p->a.n_short, p->rank)) {
+    if (rank.energy > 0 || rank.exact || !lors_krylov_fits(p->a.n_long, p->a.n_short, p->rank)) {
         return false;
     }
     lors_krylov k = {.rank = p->rank, .vectors = p->vectors};
@@ -325,49 +332,112 @@ static bool try_krylov(problem *p, lors_rank rank, double total, lors_certificat
     c->orthogonality = orthogonality_of(p, p->vectors, p->projected);
     c->residual = k.residual;
     c->excess = k.excess;
+    c->n_passes = 2 * (int64_t)k.n_steps;
     c->path = "krylov";
     return true;
+}
+
+/* The last steps of both direct solvers: v [rank][n_short], ascending; `next` the squared value
+ * below. */
+static void finish(problem *p, const double *v, double *values, double next, double total,
+                   lors_certificate *c)
+{
+    double residual = project(p, v, values);
+    certify(p, values, next, total, residual, c);
+    c->residual = residual_of(p, v, values);
+    c->orthogonality = orthogonality_of(p, v, p->copy);
+}
+
+static lors_status fail_to_converge(void)
+{
+    return lors_fail(LORS_ERR_NUMERICS, "the eigenvalue solver did not converge");
 }
 
 static lors_status solve_by_gram(problem *p, lors_rank rank, lors_certificate *c)
 {
     double total = form_gram(p);
     if (rank.energy > 0) {
-        LORS_TRY(rank_for_energy(p, rank.energy, total));
+        if (solve(p, 'N', p->a.n_short) != 0) {
+            return fail_to_converge();
+        }
+        p->rank = rank_for_energy(p, rank.energy, total, eigenvalue);
+        memcpy(p->copy, p->gram, (size_t)p->a.n_short * (size_t)p->a.n_short * sizeof(double));
     }
     lapack_int wanted = p->rank < p->a.n_short ? p->rank + 1 : p->rank;
     if (solve(p, 'V', wanted) != 0 && solve_all(p, wanted) != 0) {
-        return lors_fail(LORS_ERR_NUMERICS, "the eigenvalue solver did not converge");
+        return fail_to_converge();
     }
     lapack_int extra = wanted - p->rank;
-    const double *v = p->vectors + (int64_t)extra * p->a.n_short;
-    double *values = p->values + extra, residual = project(p, v, values);
-    certify(p, values, extra ? p->values[0] : 0, total, residual, c);
-    c->residual = residual_of(p, v, values);
-    c->orthogonality = orthogonality_of(p, v, p->copy);
+    finish(p, p->vectors + (int64_t)extra * p->a.n_short, p->values + extra,
+           extra ? p->values[0] : 0, total, c);
     c->path = "gram";
     return LORS_OK;
 }
 
-lors_status lors_cpu_truncate_rank(lors_backend *backend, lors_view low, lors_view x,
-                                   int64_t n_rows, int64_t n_cols, lors_rank rank,
-                                   lors_view scratch, lors_certificate *certificate)
+static double squared_value(const problem *p, lapack_int i)
+{
+    return p->values[i];
+}
+
+static lors_status solve_by_svd(problem *p, lors_rank rank, lors_certificate *c)
+{
+    lors_exact e;
+    int64_t n = p->a.n_short;
+    double total = form_gram(p);
+    if (!lors_exact_solve(&p->a, p->kernels, p->exact, &e)) {
+        return lors_fail(LORS_ERR_NUMERICS, "the singular value solver did not converge");
+    }
+    for (int64_t i = 0; i < n; i++) {
+        p->values[i] = e.values[i] * e.values[i];
+    }
+    if (rank.energy > 0) {
+        p->rank = rank_for_energy(p, rank.energy, total, squared_value);
+    }
+    double next = p->rank < n ? p->values[p->rank] : 0;
+    for (int64_t j = 0; j < p->rank; j++) { /* ascending */
+        const double *from = e.vectors + (p->rank - 1 - j) * e.vector_step;
+        for (int64_t i = 0; i < n; i++) {
+            p->vectors[j * n + i] = from[i * e.element_step];
+        }
+    }
+    finish(p, p->vectors, p->values, next, total, c);
+    c->path = "svd";
+    return LORS_OK;
+}
+
+static lors_status truncate_one(lors_queue *queue, float *low, const float *x, int64_t n_rows,
+                                int64_t n_cols, lors_rank rank, void *scratch,
+                                lors_certificate *certificate)
 {
     *certificate = (lors_certificate){.path = ""};
-    if (n_rows > INT32_MAX / 2 || n_cols > INT32_MAX / 2) {
-        return lors_fail(LORS_ERR_LIMIT,
-                         "a side of more than 2^30 elements is too long for LAPACK");
-    }
     problem p = problem_of(n_rows, n_cols, rank);
-    p.kernels = backend->kernels;
-    p.a.x = lors_cpu_at(x);
-    p.low = lors_cpu_at(low);
-    lay_out(&p, lors_cpu_at(scratch));
+    p.kernels = queue->kernels;
+    p.a.x = x;
+    p.low = low;
+    lay_out(&p, scratch);
     double total = squared_norm(&p);
     certificate->norm = root(total);
     if (answer_by_norm(&p, total, certificate) || answer_by_rank(&p, rank, certificate) ||
         try_krylov(&p, rank, total, certificate)) {
         return LORS_OK;
     }
-    return solve_by_gram(&p, rank, certificate);
+    return rank.exact ? solve_by_svd(&p, rank, certificate) : solve_by_gram(&p, rank, certificate);
+}
+
+lors_status lors_cpu_truncate_rank(lors_queue *queue, lors_view low, lors_view x, int64_t stride,
+                                   int32_t n_matrices, int64_t n_rows, int64_t n_cols,
+                                   const lors_rank *ranks, lors_view scratch,
+                                   lors_certificate *certificates)
+{
+    if (n_rows > INT32_MAX / 2 || n_cols > INT32_MAX / 2) {
+        return lors_fail(LORS_ERR_LIMIT,
+                         "a side of more than 2^30 elements is too long for LAPACK");
+    }
+    float *to = lors_cpu_at(low);
+    const float *from = lors_cpu_at(x);
+    for (int32_t i = 0; i < n_matrices; i++) {
+        LORS_TRY(truncate_one(queue, to + i * stride, from + i * stride, n_rows, n_cols, ranks[i],
+                              lors_cpu_at(scratch), &certificates[i]));
+    }
+    return LORS_OK;
 }

@@ -35,10 +35,22 @@ static inline void *lors_carve(unsigned char *base, uint64_t *at, uint64_t n_byt
 
 /* Is this rank small enough for the iteration to be worth a try? A function of shape and rank. */
 bool lors_krylov_fits(lapack_int n_long, lapack_int n_short, lapack_int rank);
-/* Scratch bytes for lors_krylov_solve. */
+/* Scratch bytes for lors_krylov_solve of this rank, or any lower one. */
 uint64_t lors_krylov_bytes(lapack_int n_long, lapack_int n_short, lapack_int rank);
 /* Returns whether the result is certified: good enough for the bounds that low_rank.c promises.
  * `total` is the squared Frobenius norm of A. Stops on counts and numbers, never on time. */
 bool lors_krylov_solve(const lors_matrix *a, double total, unsigned char *scratch, lors_krylov *k);
+
+/* The singular values of A and its right singular vectors, in `scratch`. */
+typedef struct lors_exact {
+    const double *values;  /* [n_short], descending */
+    const double *vectors; /* element i of vector j: vectors[j * vector_step + i * element_step] */
+    int64_t vector_step, element_step;
+} lors_exact;
+
+uint64_t lors_exact_bytes(lapack_int n_long, lapack_int n_short);
+/* false where LAPACK's iteration did not converge. */
+bool lors_exact_solve(const lors_matrix *a, const lors_cpu_kernels *kernels, unsigned char *scratch,
+                      lors_exact *out);
 
 #endif

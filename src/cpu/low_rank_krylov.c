@@ -89,13 +89,18 @@ static lanczos lanczos_of(lapack_int n_long, lapack_int n_short, lapack_int rank
     return (lanczos){.n = n_short, .m = n_long, .b = block, .max_l = steps * block};
 }
 
+/* Not monotone in the rank: a higher one may be left to the other solver. */
 uint64_t lors_krylov_bytes(lapack_int n_long, lapack_int n_short, lapack_int rank)
 {
-    if (!lors_krylov_fits(n_long, n_short, rank)) {
-        return 0;
+    uint64_t most = 0;
+    for (lapack_int r = 1; r <= rank && r < MAX_BLOCK; r++) {
+        if (lors_krylov_fits(n_long, n_short, r)) {
+            lanczos s = lanczos_of(n_long, n_short, r);
+            uint64_t bytes = lay_out(&s, NULL);
+            most = bytes > most ? bytes : most;
+        }
     }
-    lanczos s = lanczos_of(n_long, n_short, rank);
-    return lay_out(&s, NULL);
+    return most;
 }
 
 /* next = A'(A v), v being s->b columns. */

@@ -1,4 +1,5 @@
-/* select.c - exact top-k by magnitude: a radix search on the bits, ties by lowest index.
+/* select.c - exact top-k by magnitude (a radix search on the bits, ties by lowest index), and
+ * random masks.
  *
  * The magnitude of a float orders like its bits without the sign (31 bits): three passes count 11,
  * 10 and 10 bits of those values that can still hold the k-th largest; a fourth finds, where only
@@ -7,10 +8,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backend/arithmetic.h"
 #include "base/error.h"
 #include "cpu/cpu_internal.h"
 
-enum { TOP_BITS = 11, BINS = 1 << TOP_BITS, NAN_KEY = 0x7f800001 };
+enum { TOP_BITS = 11, BINS = 1 << TOP_BITS };
 
 typedef struct selection {
     uint64_t total, k;
@@ -31,41 +33,38 @@ static uint64_t blocks_of(uint64_t n)
 
 uint64_t lors_cpu_select_bytes(uint64_t total)
 {
-    return (sizeof(selection) + blocks_of(total) * sizeof(uint32_t) + 63) & ~(uint64_t)63;
+    uint64_t bytes = sizeof(selection) + blocks_of(total) * sizeof(uint32_t);
+    return (bytes + LORS_VIEW_ALIGN - 1) & ~(uint64_t)(LORS_VIEW_ALIGN - 1);
 }
 
-lors_status lors_cpu_select_begin(lors_backend *backend, lors_view state, uint64_t total,
-                                  uint64_t k)
+static selection *slice_of(const lors_selection *s, int32_t slice)
 {
-    (void)backend;
-    selection *s = lors_cpu_at(state);
-    memset(s, 0, lors_cpu_select_bytes(total));
-    s->total = total;
-    s->k = k < total ? k : total;
-    s->cut_block = UINT64_MAX;
+    uint64_t at = (uint64_t)slice * lors_cpu_select_bytes(s->total);
+    return lors_cpu_at(lors_view_at(s->state, at));
+}
+
+lors_status lors_cpu_select_begin(lors_queue *queue, const lors_selection *s, const uint64_t *k)
+{
+    (void)queue;
+    for (int32_t slice = 0; slice < s->n_slices; slice++) {
+        selection *one = slice_of(s, slice);
+        memset(one, 0, lors_cpu_select_bytes(s->total));
+        one->total = s->total;
+        one->k = k[slice] < s->total ? k[slice] : s->total;
+        one->cut_block = UINT64_MAX;
+    }
     return LORS_OK;
-}
-
-static inline uint32_t key_of(float x)
-{
-    return lors_f32_bits(x) & 0x7fffffffu;
-}
-
-/* How far a key is shifted in a pass, and how many bits are looked at. */
-static int shift_of(int32_t pass)
-{
-    return pass == 0 ? 20 : pass == 1 ? 10 : 0;
 }
 
 static void count_bins(uint64_t *shared, uint32_t known, int32_t pass, const float *x, int64_t n)
 {
     uint32_t counts[2][BINS];
     memset(counts, 0, sizeof counts);
-    int shift = shift_of(pass), known_shift = pass == 0 ? 31 : shift + 10;
+    int shift = lors_select_shift(pass), known_shift = pass == 0 ? 31 : shift + 10;
     uint32_t mask = pass == 0 ? BINS - 1 : 1023;
     for (int64_t i = 0; i < n; i++) {
-        uint32_t key = key_of(x[i]);
-        if (key < NAN_KEY && key >> known_shift == known) {
+        uint32_t key = lors_key_of(x[i]);
+        if (key < LORS_NAN_KEY && key >> known_shift == known) {
             counts[i & 1][key >> shift & mask]++;
         }
     }
@@ -83,25 +82,24 @@ static void count_ties(selection *s, const float *x, uint64_t first, int64_t n)
         int64_t end = begin + LORS_BLOCK < n ? begin + LORS_BLOCK : n;
         uint32_t count = 0;
         for (int64_t i = begin; i < end; i++) {
-            count += key_of(x[i]) == s->key;
+            count += lors_key_of(x[i]) == s->key;
         }
         s->tie_blocks[(first + (uint64_t)begin) / LORS_BLOCK] = count;
     }
 }
 
-lors_status lors_cpu_select_count(lors_backend *backend, lors_view state, int32_t pass, lors_view x,
-                                  uint64_t first, int64_t n)
+lors_status lors_cpu_select_count(lors_queue *queue, const lors_selection *s, int32_t pass,
+                                  lors_view x, int64_t stride, uint64_t first, int64_t n)
 {
-    (void)backend;
-    selection *s = lors_cpu_at(state);
+    (void)queue;
     const float *values = lors_cpu_at(x);
-    if (s->k == 0) {
-        return LORS_OK;
-    }
-    if (pass < 3) {
-        count_bins(s->counts, pass == 0 ? 0 : s->key, pass, values, n);
-    } else if (s->need < s->ties) {
-        count_ties(s, values, first, n);
+    for (int32_t slice = 0; slice < s->n_slices; slice++, values += stride) {
+        selection *one = slice_of(s, slice);
+        if (one->k > 0 && pass < 3) {
+            count_bins(one->counts, pass == 0 ? 0 : one->key, pass, values, n);
+        } else if (one->k > 0 && one->need < one->ties) {
+            count_ties(one, values, first, n);
+        }
     }
     return LORS_OK;
 }
@@ -126,17 +124,9 @@ static void settle_bins(selection *s, int32_t pass)
     memset(s->counts, 0, sizeof s->counts);
 }
 
-lors_status lors_cpu_select_settle(lors_backend *backend, lors_view state, int32_t pass)
+/* After pass 3: the block in which the last kept tie lies. */
+static void settle_ties(selection *s)
 {
-    (void)backend;
-    selection *s = lors_cpu_at(state);
-    if (s->k == 0) {
-        return LORS_OK;
-    }
-    if (pass < 3) {
-        settle_bins(s, pass);
-        return LORS_OK;
-    }
     uint64_t left = s->need;
     for (uint64_t block = 0; s->need < s->ties && block < blocks_of(s->total); block++) {
         if (s->tie_blocks[block] >= left) {
@@ -145,6 +135,22 @@ lors_status lors_cpu_select_settle(lors_backend *backend, lors_view state, int32
             break;
         }
         left -= s->tie_blocks[block];
+    }
+}
+
+lors_status lors_cpu_select_settle(lors_queue *queue, const lors_selection *s, int32_t pass)
+{
+    (void)queue;
+    for (int32_t slice = 0; slice < s->n_slices; slice++) {
+        selection *one = slice_of(s, slice);
+        if (one->k == 0) {
+            continue;
+        }
+        if (pass < 3) {
+            settle_bins(one, pass);
+        } else {
+            settle_ties(one);
+        }
     }
     return LORS_OK;
 }
@@ -155,43 +161,63 @@ static void keep_block(uint8_t *mask, const float *x, int64_t n, uint32_t key, u
     if (ties_kept == 0 || ties_kept == UINT32_MAX) {
         uint32_t least = key + (ties_kept == 0);
         for (int64_t i = 0; i < n; i++) {
-            uint32_t k = key_of(x[i]);
-            mask[i] = k >= least && k < NAN_KEY;
+            uint32_t k = lors_key_of(x[i]);
+            mask[i] = k >= least && k < LORS_NAN_KEY;
         }
         return;
     }
     for (int64_t i = 0; i < n; i++) {
-        uint32_t k = key_of(x[i]);
+        uint32_t k = lors_key_of(x[i]);
         bool tie = k == key && ties_kept > 0;
         ties_kept -= tie;
-        mask[i] = (k > key && k < NAN_KEY) || tie;
+        mask[i] = (k > key && k < LORS_NAN_KEY) || tie;
     }
 }
 
-lors_status lors_cpu_keep_top(lors_backend *backend, lors_view state, lors_view mask, lors_view x,
-                              uint64_t first, int64_t n)
+static void keep_slice(const selection *s, uint8_t *mask, const float *x, uint64_t first, int64_t n)
 {
-    (void)backend;
-    const selection *s = lors_cpu_at(state);
-    const float *values = lors_cpu_at(x);
-    uint8_t *out = lors_cpu_at(mask);
     if (s->k == 0) {
-        memset(out, 0, (size_t)n);
-        return LORS_OK;
+        memset(mask, 0, (size_t)n);
+        return;
     }
     for (int64_t begin = 0; begin < n; begin += LORS_BLOCK) {
         int64_t count = n - begin < LORS_BLOCK ? n - begin : LORS_BLOCK;
         uint64_t block = (first + (uint64_t)begin) / LORS_BLOCK;
         uint32_t ties = block < s->cut_block ? UINT32_MAX : block > s->cut_block ? 0 : s->cut_rank;
-        keep_block(out + begin, values + begin, count, s->key, ties);
+        keep_block(mask + begin, x + begin, count, s->key, ties);
+    }
+}
+
+lors_status lors_cpu_keep_top(lors_queue *queue, const lors_selection *s, lors_view mask,
+                              lors_view x, int64_t stride, uint64_t first, int64_t n)
+{
+    (void)queue;
+    const float *values = lors_cpu_at(x);
+    uint8_t *out = lors_cpu_at(mask);
+    for (int32_t slice = 0; slice < s->n_slices; slice++) {
+        keep_slice(slice_of(s, slice), out + slice * stride, values + slice * stride, first, n);
     }
     return LORS_OK;
 }
 
-lors_status lors_cpu_select_kept(lors_backend *backend, lors_view state, uint64_t *n_kept)
+lors_status lors_cpu_select_kept(lors_queue *queue, const lors_selection *s, lors_view kept)
 {
-    (void)backend;
-    const selection *s = lors_cpu_at(state);
-    *n_kept = s->k;
+    (void)queue;
+    uint64_t *out = lors_cpu_at(kept);
+    for (int32_t slice = 0; slice < s->n_slices; slice++) {
+        out[slice] = slice_of(s, slice)->k;
+    }
+    return LORS_OK;
+}
+
+lors_status lors_cpu_keep_random(lors_queue *queue, lors_view mask, uint64_t key, double density,
+                                 uint64_t first, int64_t n)
+{
+    (void)queue;
+    uint8_t *out = lors_cpu_at(mask);
+    uint64_t limit = lors_random_limit(density);
+    for (int64_t i = 0; i < n; i++) {
+        out[i] = lors_random_keep(key, first + (uint64_t)i, limit);
+    }
     return LORS_OK;
 }

@@ -2,6 +2,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "backend/arithmetic.h"
 #include "cpu/cpu_internal.h"
 #include "cpu/lanes.h"
 
@@ -68,19 +69,10 @@ static span span_at(const lors_sum *sum, const float *stack, const uint8_t *mask
     int64_t slice = model * sum->stride + first;
     return (span){stack + slice,
                   base ? base + first : zeros,
-                  low ? low + first : NULL,
+                  low ? low + slice : NULL,
                   masks ? masks + slice : NULL,
                   signs ? signs + first : NULL,
                   n};
-}
-
-/* A sum and what its roundings lost (Knuth's two-sum): together they do not depend on the order of
- * the terms, so that permuted models give the same bits. */
-static inline void add_exactly(double *sum, double *lost, double term)
-{
-    double total = *sum + term, part = total - *sum;
-    *lost += (*sum - (total - part)) + (term - part);
-    *sum = total;
 }
 
 static void add_terms(double *restrict sum, double *restrict lost, const double *restrict term,
@@ -91,16 +83,14 @@ static void add_terms(double *restrict sum, double *restrict lost, const double 
         return;
     }
     for (int64_t i = 0; i < n; i++) {
-        add_exactly(&sum[i], &lost[i], term[i]);
+        lors_add_exactly(&sum[i], &lost[i], term[i]);
     }
 }
 
-/* sum + lost, but infinite and NaN sums as they are (lost is NaN there), and -0 as it is. */
 static void add_lost(double *restrict sum, const double *restrict lost, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) {
-        double total = sum[i] + lost[i];
-        sum[i] = lost[i] == 0 || !(fabs(sum[i]) < INFINITY) ? sum[i] : total;
+        sum[i] = lors_with_lost(sum[i], lost[i]);
     }
 }
 
@@ -128,7 +118,7 @@ static void sum_span(span_sums *s, const lors_sum *sum, int64_t first, int64_t n
         if (weigh || at.signs) {
             elect_terms(term, counted, &at);
             for (int64_t i = 0; i < n; i++) {
-                add_exactly(&s->weights[i], &s->weights_lost[i], counted[i] ? weight : 0);
+                lors_add_exactly(&s->weights[i], &s->weights_lost[i], counted[i] ? weight : 0);
             }
         }
         add_terms(s->terms, s->lost, term, n, empty);
@@ -175,11 +165,44 @@ static void finish_span(double *restrict acc, double *restrict sum_of,
     }
 }
 
+/* Each model added to acc by itself, in order. */
+static void add_in_order(double *restrict acc, const lors_sum *sum, int64_t first, int64_t n)
+{
+    const float *stack = lors_cpu_at(sum->stack);
+    const uint8_t *masks = lors_cpu_at(sum->masks);
+    double term[SPAN], scale = sum->scale;
+    bool empty = !sum->add;
+    for (int32_t model = 0; model < sum->n_models; model++) {
+        if (sum->weights[model] == 0) {
+            continue;
+        }
+        span at = span_at(sum, stack, masks, model, first, n);
+        terms_of(term, sum->weights[model], &at);
+        for (int64_t i = 0; i < n; i++) {
+            term[i] *= scale;
+        }
+        for (int64_t i = 0; i < n && !empty; i++) {
+            acc[i] += term[i];
+        }
+        if (empty) {
+            memcpy(acc, term, (size_t)n * sizeof *acc);
+        }
+        empty = false;
+    }
+    if (empty) {
+        memset(acc, 0, (size_t)n * sizeof *acc);
+    }
+}
+
 void LORS_KERNEL(accumulate)(double *acc, const lors_sum *sum, int64_t n)
 {
     span_sums s;
     for (int64_t first = 0; first < n; first += SPAN) {
         int64_t count = n - first < SPAN ? n - first : SPAN;
+        if (sum->in_order) {
+            add_in_order(acc + first, sum, first, count);
+            continue;
+        }
         sum_span(&s, sum, first, count);
         finish_span(acc + first, s.terms, s.weights, sum, count);
     }

@@ -28,7 +28,7 @@ static lors_status apply(lors_call *call)
                     .divisor = normalize ? LORS_DIVIDE_CONSTANT : LORS_DIVIDE_NOT,
                     .divisor_value = total,
                     .scale = 1};
-    return call->ops->accumulate(call->backend, call->acc, &sum, call->count);
+    return call->ops->accumulate(call->queue, call->acc, &sum, call->count);
 }
 
 const lors_method_def lors_method_linear = {

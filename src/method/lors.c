@@ -46,75 +46,118 @@ static bool is_task_arithmetic(const lors_call *call)
 
 static uint64_t state_bytes(const lors_call *call)
 {
-    return call->ops->select_bytes(call->n_elements); /* one model at a time */
+    return (uint64_t)call->n_batch * call->ops->select_bytes(call->n_elements);
 }
 
-static lors_rank rank_of(const lors_call *call)
+/* The parts L of the batch, and what is to be kept of each residual: kept[n_batch]. */
+static lors_status take_low_rank(lors_call *call, uint64_t *kept)
 {
-    const lors_cell *cell = &call->cells[RANK * call->n_models + call->model];
-    return (lors_rank){(int64_t)cell->number, cell->energy};
+    const lors_backend_ops *ops = call->ops;
+    lors_rank ranks[LORS_MAX_BATCH];
+    lors_certificate certificates[LORS_MAX_BATCH];
+    for (int32_t i = 0; i < call->n_batch; i++) {
+        int32_t k = call->from_model + i;
+        const lors_cell *cell = &call->cells[RANK * call->n_models + k];
+        ranks[i] = (lors_rank){(int64_t)cell->number, cell->energy, call->exact};
+        kept[i] = lors_method_keep_count(lors_call_number(call, DENSITY, k), call->n_elements);
+    }
+    LORS_TRY(ops->subtract(call->queue, call->delta, call->x, call->stride, call->base, 0,
+                           call->n_batch, (int64_t)call->n_elements));
+    LORS_TRY(ops->truncate_rank(call->queue, call->low, call->delta, call->stride, call->n_batch,
+                                call->n_rows, call->n_cols, ranks, call->scratch, certificates));
+    for (int32_t i = 0; i < call->n_batch; i++) {
+        lors_model_result *result = &call->results[call->from_model + i];
+        result->certificate = certificates[i];
+        result->has_rank = result->has_kept = true;
+        result->n_kept = kept[i];
+    }
+    return LORS_OK;
 }
 
-/* delta -= low, and then the selection of its `kept` largest entries. */
-static lors_status select_residual(lors_call *call, uint64_t kept)
+/* Is everything kept of model i of the batch, so that there is nothing to select? */
+static bool keeps_all(const lors_call *call, int32_t i, uint64_t kept)
+{
+    int64_t rank = call->results[call->from_model + i].certificate.rank;
+    return rank >= call->n_rows || rank >= call->n_cols || kept == call->n_elements;
+}
+
+static lors_view matrix_at(const lors_call *call, lors_view stack, int32_t i)
+{
+    return lors_view_at(stack, (uint64_t)(i * call->stride) * sizeof(float));
+}
+
+/* delta -= low, and the selection of the largest entries, for models i .. of the batch. */
+static lors_status select_residuals(lors_call *call, int32_t i, const uint64_t *kept,
+                                    const lors_selection *selection)
 {
     const lors_backend_ops *ops = call->ops;
     int64_t n = (int64_t)call->n_elements;
-    LORS_TRY(ops->subtract(call->backend, call->delta, call->delta, call->low, n));
-    LORS_TRY(ops->select_begin(call->backend, call->state, call->n_elements, kept));
+    lors_view delta = matrix_at(call, call->delta, i), low = matrix_at(call, call->low, i);
+    LORS_TRY(ops->subtract(call->queue, delta, delta, call->stride, low, call->stride,
+                           selection->n_slices, n));
+    LORS_TRY(ops->select_begin(call->queue, selection, kept));
     for (int32_t pass = 0; pass < LORS_SELECT_PASSES; pass++) {
-        LORS_TRY(ops->select_count(call->backend, call->state, pass, call->delta, 0, n));
-        LORS_TRY(ops->select_settle(call->backend, call->state, pass));
+        LORS_TRY(ops->select_count(call->queue, selection, pass, delta, call->stride, 0, n));
+        LORS_TRY(ops->select_settle(call->queue, selection, pass));
     }
-    return ops->select_kept(call->backend, call->state, &call->results[call->model].n_kept);
+    for (int32_t k = 0; k < selection->n_slices; k++) {
+        call->results[call->from_model + i + k].counts_kept = true;
+    }
+    return ops->select_kept(call->queue, selection,
+                            lors_view_at(call->kept, (uint64_t)i * sizeof(uint64_t)));
 }
 
-/* acc (+)= lambda * weight * (kept ? x - base : low), by tiles for the sake of the mask. */
-static lors_status add_model(lors_call *call, bool everything)
+/* acc (+)= lambda * weight * (kept ? x - base : low), by tiles for the sake of the masks. Without a
+ * selection everything is kept. */
+static lors_status add_models(lors_call *call, int32_t i, int32_t n_models,
+                              const lors_selection *selection)
 {
-    double weight = lors_call_number(call, WEIGHT, call->model);
-    lors_sum sum = {.n_models = 1,
-                    .weights = &weight,
+    int64_t n = (int64_t)call->n_elements;
+    lors_sum sum = {.stride = call->stride,
+                    .n_models = n_models,
+                    .weights = call->weights,
                     .scale = lors_call_number(call, LAMBDA, 0),
-                    .add = !call->fresh};
-    int64_t n = (int64_t)call->n_elements, tile = call->stride;
-    for (int64_t first = 0; first < n; first += tile) {
-        int64_t count = n - first < tile ? n - first : tile;
+                    .add = !call->fresh,
+                    .in_order = true};
+    for (int32_t k = 0; k < n_models; k++) {
+        call->weights[k] = lors_call_number(call, WEIGHT, call->from_model + i + k);
+    }
+    for (int64_t first = 0; first < n; first += call->tile) {
+        int64_t count = n - first < call->tile ? n - first : call->tile;
         uint64_t at = (uint64_t)first * sizeof(float);
-        sum.stack = lors_view_at(call->x, at);
+        sum.stack = lors_view_at(matrix_at(call, call->x, i), at);
         sum.base = lors_view_at(call->base, at);
-        if (!everything) {
+        if (selection) {
             sum.masks = call->masks;
-            sum.low = lors_view_at(call->low, at);
-            LORS_TRY(call->ops->keep_top(call->backend, call->state, call->masks,
-                                         lors_view_at(call->delta, at), (uint64_t)first, count));
+            sum.low = lors_view_at(matrix_at(call, call->low, i), at);
+            LORS_TRY(call->ops->keep_top(call->queue, selection, call->masks,
+                                         lors_view_at(matrix_at(call, call->delta, i), at),
+                                         call->stride, (uint64_t)first, count));
         }
         LORS_TRY(call->ops->accumulate(
-            call->backend, lors_view_at(call->acc, (uint64_t)first * sizeof(double)), &sum, count));
+            call->queue, lors_view_at(call->acc, (uint64_t)first * sizeof(double)), &sum, count));
     }
     call->fresh = false;
     return LORS_OK;
 }
 
+/* Models of which everything is kept, and others, in runs of one kind. */
 static lors_status apply_matrix(lors_call *call)
 {
-    const lors_backend_ops *ops = call->ops;
-    lors_model_result *result = &call->results[call->model];
-    uint64_t kept =
-        lors_method_keep_count(lors_call_number(call, DENSITY, call->model), call->n_elements);
-    result->has_rank = result->has_kept = true;
-    result->n_kept = kept;
-    LORS_TRY(
-        ops->subtract(call->backend, call->delta, call->x, call->base, (int64_t)call->n_elements));
-    LORS_TRY(ops->truncate_rank(call->backend, call->low, call->delta, call->n_rows, call->n_cols,
-                                rank_of(call), call->scratch, &result->certificate));
-    bool full =
-        result->certificate.rank >= call->n_rows || result->certificate.rank >= call->n_cols;
-    bool everything = full || kept == call->n_elements;
-    if (!everything) {
-        LORS_TRY(select_residual(call, kept));
+    uint64_t kept[LORS_MAX_BATCH];
+    LORS_TRY(take_low_rank(call, kept));
+    for (int32_t i = 0, next; i < call->n_batch; i = next) {
+        bool all = keeps_all(call, i, kept[i]);
+        for (next = i + 1; next < call->n_batch && keeps_all(call, next, kept[next]) == all;) {
+            next++;
+        }
+        lors_selection selection = {call->state, call->n_elements, next - i};
+        if (!all) {
+            LORS_TRY(select_residuals(call, i, kept + i, &selection));
+        }
+        LORS_TRY(add_models(call, i, next - i, all ? NULL : &selection));
     }
-    return add_model(call, everything);
+    return LORS_OK;
 }
 
 const lors_method_def lors_method_lors = {

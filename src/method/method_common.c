@@ -47,9 +47,9 @@ uint64_t lors_method_selection_bytes(const lors_call *call)
     return (uint64_t)call->n_models * call->ops->select_bytes(call->n_elements);
 }
 
-lors_view lors_method_selection(const lors_call *call, int32_t model)
+lors_selection lors_method_selection(const lors_call *call)
 {
-    return lors_view_at(call->state, (uint64_t)model * call->ops->select_bytes(call->n_elements));
+    return (lors_selection){call->state, call->n_elements, call->n_models};
 }
 
 uint64_t lors_method_keep_count(double density, uint64_t size)
@@ -61,7 +61,7 @@ uint64_t lors_method_keep_count(double density, uint64_t size)
 static lors_status apply_convert(lors_call *call)
 {
     lors_sum sum = {.stack = call->stack, .stride = call->stride, .scale = 1};
-    return call->ops->accumulate(call->backend, call->acc, &sum, call->count);
+    return call->ops->accumulate(call->queue, call->acc, &sum, call->count);
 }
 
 const lors_method_def lors_method_convert = {

@@ -7,8 +7,11 @@
  *   by tiles   survey(pass) over all tiles, settle(pass), ... for each of n_surveys passes, then
  *              apply over all tiles. All models of a tile are present at once. Tiles may come in
  *              any order and from several threads; a tensor may be larger than memory.
- *   by matrix  (apply_matrix set) the whole tensor is one matrix, models come one after another,
- *              each adding its part to acc.
+ *   by matrix  (apply_matrix set) the whole tensor is one matrix, models come one batch after
+ *              another, each adding its part to acc.
+ *
+ * Operations are queued, and may be done later than the callback returns: what the host is to see
+ * goes into the call's results.
  */
 #ifndef LORS_METHOD_METHOD_DEF_H
 #define LORS_METHOD_METHOD_DEF_H
@@ -27,13 +30,14 @@ typedef struct lors_cell {
 typedef struct lors_model_result {
     bool zero;         /* the task vector is zero */
     bool has_rank, has_kept;
+    bool counts_kept;  /* n_kept is to be taken from call->kept when that is there */
     lors_certificate certificate;
     uint64_t n_kept;   /* entries selected */
 } lors_model_result;
 
 typedef struct lors_call {
     const lors_backend_ops *ops;
-    lors_backend *backend;
+    lors_queue *queue;
 
     /* The tensor. */
     int32_t n_models;
@@ -41,7 +45,8 @@ typedef struct lors_call {
     uint64_t n_elements;
     bool has_base;
     const lors_cell *cells; /* [n_params][n_models]; global parameters repeat */
-    lors_view state;        /* state_bytes, zeroed before the first survey */
+    lors_view state;        /* state_bytes */
+    const void *state_on_host; /* a copy, for a settle that asks for it */
     double *constants;      /* [LORS_CALL_CONSTANTS], zeroed; for settle to leave to apply */
 
     /* A tile: elements first .. first + count - 1. Slices are `stride` elements apart. */
@@ -50,18 +55,23 @@ typedef struct lors_call {
     lors_view base;    /* f32 [count]; absent without a base */
     lors_view stack;   /* f32 [n_models][stride], right behind the base: base is slice -1 */
     lors_view acc;     /* f64 [count]: what apply computes; added to the base if adds_to_base */
-    lors_view masks;   /* u8 [n_models][stride], scratch */
-    lors_view signs;   /* i8 [count], scratch */
-    lors_view values;  /* f32 [count], scratch */
+    lors_view masks;   /* u8 [n_models][stride], scratch, where the method selects */
+    lors_view signs;   /* i8 [count], scratch, where the method selects */
+    lors_view values;  /* f32 [n_models][stride], scratch, where the method selects */
     double *weights;   /* [n_models], host scratch */
 
-    /* A matrix: base, x (this model), acc over all elements. */
-    int32_t model;
+    /* A batch of matrices: models from_model .. from_model + n_batch - 1 (in the plan: the largest
+     * batch). base and acc are over all elements, stacks [n_batch][stride]; masks reach to
+     * (n_batch - 1) * stride + tile, and work on `tile` elements of each matrix at a time. */
+    int32_t from_model, n_batch;
+    int64_t tile;
+    bool exact;        /* low-rank parts by the singular value decomposition alone */
     bool fresh;        /* acc is empty: apply_matrix sets instead of adding, and clears this */
-    lors_view x;       /* f32 [rows][cols] */
-    lors_view delta;   /* f32 [rows][cols], scratch */
-    lors_view low;     /* f32 [rows][cols], scratch */
+    lors_view x;       /* f32 */
+    lors_view delta;   /* f32, scratch */
+    lors_view low;     /* f32, scratch */
     lors_view scratch; /* ops->truncate_bytes */
+    lors_view kept;    /* u64 [n_batch] */
     lors_model_result *results; /* [n_models] */
 } lors_call;
 
@@ -70,6 +80,8 @@ enum { LORS_CALL_CONSTANTS = 4 };
 typedef struct lors_method_def {
     lors_method_info info;
     bool adds_to_base; /* acc is an update of the base; else it is the whole result */
+    bool selects;      /* uses masks, signs and values */
+    bool settles_on_host; /* settle reads state_on_host */
     int32_t n_surveys;
     /* Can these parameters be used? Called by the plan for every tensor: cells, shape, n_models are
      * set, views are not. Errors: ERR_RECIPE. NULL: always. */
@@ -88,7 +100,7 @@ typedef struct lors_method_def {
     lors_status (*survey)(lors_call *call, int32_t pass);
     lors_status (*settle)(lors_call *call, int32_t pass);
     lors_status (*apply)(lors_call *call);
-    lors_status (*apply_matrix)(lors_call *call);   /* state: one for all models, one at a time */
+    lors_status (*apply_matrix)(lors_call *call);   /* state: one for all batches */
 } lors_method_def;
 
 static inline double lors_call_number(const lors_call *call, int32_t param, int32_t model)

@@ -21,10 +21,9 @@ lors_status lors_method_check_normalize(const lors_call *call, int32_t weight, i
 /* Is some weight not zero? */
 bool lors_method_any_weight(const lors_call *call, int32_t param);
 
-/* A selection of the top floor(density * size) of each model's magnitudes, one state per model
- * behind each other in call->state. */
+/* A selection among each model's magnitudes, its state in call->state. */
 uint64_t lors_method_selection_bytes(const lors_call *call);
-lors_view lors_method_selection(const lors_call *call, int32_t model);
+lors_selection lors_method_selection(const lors_call *call);
 /* floor(density * size), the product taken in f64. */
 uint64_t lors_method_keep_count(double density, uint64_t size);
 

@@ -30,7 +30,7 @@ static lors_status survey(lors_call *call, int32_t pass)
 {
     (void)pass;
     lors_view dots = lors_view_at(call->state, 3 * sizeof(double) * (call->first / LORS_BLOCK));
-    return call->ops->reduce_dots(call->backend, dots, call->base, call->stack, call->count);
+    return call->ops->reduce_dots(call->queue, dots, call->base, call->stack, call->count);
 }
 
 /* Pairwise sum of every third number: a fixed tree over the blocks. */
@@ -50,7 +50,7 @@ static double tree_sum(const double *dots, uint64_t n)
 static lors_status settle(lors_call *call, int32_t pass)
 {
     (void)pass;
-    const double *dots = call->ops->host_bytes(call->state);
+    const double *dots = call->state_on_host;
     uint64_t n = block_count(call->n_elements);
     double t = lors_call_number(call, T, 0);
     double aa = tree_sum(dots, n), ab = tree_sum(dots + 1, n), bb = tree_sum(dots + 2, n);
@@ -73,7 +73,7 @@ static lors_status apply(lors_call *call)
                     .n_models = 2,
                     .weights = call->constants,
                     .scale = 1};
-    return call->ops->accumulate(call->backend, call->acc, &sum, call->count);
+    return call->ops->accumulate(call->queue, call->acc, &sum, call->count);
 }
 
 const lors_method_def lors_method_slerp = {
@@ -89,6 +89,7 @@ const lors_method_def lors_method_slerp = {
              .scope = "every tensor",
              .n_params = LORS_COUNT_OF(params),
              .params = params},
+    .settles_on_host = true,
     .n_surveys = 1,
     .state_bytes = state_bytes,
     .survey = survey,

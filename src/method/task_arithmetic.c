@@ -76,7 +76,7 @@ static lors_status apply_plain(lors_call *call)
         sum.divisor = LORS_DIVIDE_CONSTANT;
         sum.divisor_value = total;
     }
-    return call->ops->accumulate(call->backend, call->acc, &sum, call->count);
+    return call->ops->accumulate(call->queue, call->acc, &sum, call->count);
 }
 
 static bool is_dense(const lors_call *call)
@@ -102,40 +102,38 @@ static bool keeps_equal_dense(const lors_call *call)
 
 static lors_status begin_ties(lors_call *call)
 {
+    uint64_t kept[LORS_MAX_MODELS];
+    lors_selection selection = lors_method_selection(call);
     for (int32_t k = 0; k < call->n_models; k++) {
-        uint64_t kept =
-            lors_method_keep_count(lors_call_number(call, DENSITY, k), call->n_elements);
-        LORS_TRY(call->ops->select_begin(call->backend, lors_method_selection(call, k),
-                                         call->n_elements, kept));
+        kept[k] = lors_method_keep_count(lors_call_number(call, DENSITY, k), call->n_elements);
         call->results[k].has_kept = true;
-        call->results[k].n_kept = kept;
+        call->results[k].n_kept = kept[k];
     }
-    return LORS_OK;
+    return call->ops->select_begin(call->queue, &selection, kept);
 }
 
-/* values = task vector of model k in this tile, rounded to f32: what magnitudes are compared of. */
-static lors_status task_vector(lors_call *call, int32_t k)
+/* values = the task vectors in this tile, rounded to f32: what magnitudes are compared of. */
+static lors_status task_vectors(lors_call *call)
 {
-    lors_view x = lors_view_at(call->stack, (uint64_t)(k * call->stride) * sizeof(float));
-    return call->ops->subtract(call->backend, call->values, x, call->base, call->count);
+    return call->ops->subtract(call->queue, call->values, call->stack, call->stride, call->base, 0,
+                               call->n_models, call->count);
 }
 
 static lors_status survey_ties(lors_call *call, int32_t pass)
 {
-    for (int32_t k = 0; k < call->n_models && !is_dense(call); k++) {
-        LORS_TRY(task_vector(call, k));
-        LORS_TRY(call->ops->select_count(call->backend, lors_method_selection(call, k), pass,
-                                         call->values, call->first, call->count));
+    if (is_dense(call)) {
+        return LORS_OK;
     }
-    return LORS_OK;
+    lors_selection selection = lors_method_selection(call);
+    LORS_TRY(task_vectors(call));
+    return call->ops->select_count(call->queue, &selection, pass, call->values, call->stride,
+                                   call->first, call->count);
 }
 
 static lors_status settle_ties(lors_call *call, int32_t pass)
 {
-    for (int32_t k = 0; k < call->n_models && !is_dense(call); k++) {
-        LORS_TRY(call->ops->select_settle(call->backend, lors_method_selection(call, k), pass));
-    }
-    return LORS_OK;
+    lors_selection selection = lors_method_selection(call);
+    return is_dense(call) ? LORS_OK : call->ops->select_settle(call->queue, &selection, pass);
 }
 
 static lors_status apply_ties(lors_call *call)
@@ -143,20 +141,18 @@ static lors_status apply_ties(lors_call *call)
     lors_method_weights(call, WEIGHT);
     lors_sum sum = sum_of(call);
     if (!is_dense(call)) {
+        lors_selection selection = lors_method_selection(call);
         sum.masks = call->masks;
-        for (int32_t k = 0; k < call->n_models; k++) {
-            lors_view mask = lors_view_at(call->masks, (uint64_t)(k * call->stride));
-            LORS_TRY(task_vector(call, k));
-            LORS_TRY(call->ops->keep_top(call->backend, lors_method_selection(call, k), mask,
-                                         call->values, call->first, call->count));
-        }
+        LORS_TRY(task_vectors(call));
+        LORS_TRY(call->ops->keep_top(call->queue, &selection, call->masks, call->values,
+                                     call->stride, call->first, call->count));
     }
-    LORS_TRY(call->ops->elect_sign(call->backend, call->signs, &sum, call->count));
+    LORS_TRY(call->ops->elect_sign(call->queue, call->signs, &sum, call->count));
     sum.signs = call->signs;
     if (lors_call_number(call, NORMALIZE, 0) != 0) {
         sum.divisor = LORS_DIVIDE_KEPT;
     }
-    return call->ops->accumulate(call->backend, call->acc, &sum, call->count);
+    return call->ops->accumulate(call->queue, call->acc, &sum, call->count);
 }
 
 const lors_method_def lors_method_task_arithmetic = {
@@ -190,6 +186,7 @@ const lors_method_def lors_method_ties = {
              .n_params = LORS_COUNT_OF(ties_params),
              .params = ties_params},
     .adds_to_base = true,
+    .selects = true,
     .n_surveys = LORS_SELECT_PASSES,
     .is_base = is_base,
     .keeps_equal = keeps_equal_dense,

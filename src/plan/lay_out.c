@@ -13,7 +13,9 @@ enum {
     LARGEST_UNIT = 1 << 22,         /* elements: 8 to 16 MB of each model at a time are enough */
     SMALLEST_SHARED_UNIT = 1 << 20, /* rather fewer workers than smaller units than this */
     PROGRAM_BYTES = 48 << 20,       /* code, libraries, heap of small things */
-    WORKER_BYTES = 40 << 20         /* stack and the buffers that BLAS keeps per thread */
+    WORKER_BYTES = 40 << 20,        /* stack and the buffers that BLAS keeps per thread */
+    QUEUE_BYTES = 64 << 20,         /* what a device's libraries keep per queue */
+    MOST_QUEUES = 4                 /* of a device: enough that copies hide behind computing */
 };
 
 /* Output order: wide elements first, so that all are aligned; then by name. It depends on nothing
@@ -91,70 +93,13 @@ static lors_status lay_out_files(lors_plan *plan, uint64_t max_shard_bytes)
     return status;
 }
 
-int64_t lors_plan_tile(const lors_plan *plan, uint64_t n)
-{
-    uint64_t tile = (uint64_t)plan->ops->tile_elements;
-    return (int64_t)(tile == 0 || n < tile ? n : tile);
-}
-
-lors_call lors_plan_call(const lors_plan *plan, const lors_job *job)
-{
-    return (lors_call){.ops = plan->ops,
-                       .n_models = job->n_models,
-                       .n_rows = job->n_rows,
-                       .n_cols = job->n_cols,
-                       .n_elements = job->source->n_elements,
-                       .has_base = plan->base != NULL,
-                       .cells = job->cells};
-}
-
-uint64_t lors_plan_state_bytes(const lors_plan *plan, const lors_job *job)
-{
-    lors_call call = lors_plan_call(plan, job);
-    return job->def && job->def->state_bytes ? job->def->state_bytes(&call) : 0;
-}
-
-/* The largest rank that some model asks of this matrix. */
-static lors_rank largest_rank(const lors_job *job)
-{
-    lors_rank rank = {0, 0};
-    int32_t param = lors_method_param(&job->def->info, "rank");
-    for (int32_t k = 0; param >= 0 && k < job->n_models; k++) {
-        const lors_cell *cell = &job->cells[param * job->n_models + k];
-        rank.energy = cell->energy > rank.energy ? cell->energy : rank.energy;
-        rank.count = (int64_t)cell->number > rank.count ? (int64_t)cell->number : rank.count;
-    }
-    return rank;
-}
-
-/* Each block of work space begins at a multiple of 64 bytes. */
-static uint64_t padded(uint64_t n_bytes)
-{
-    return (n_bytes + 63) & ~(uint64_t)63;
-}
-
-uint64_t lors_plan_compute_bytes(const lors_plan *plan, const lors_job *job)
-{
-    if (!job->def) {
-        return 0;
-    }
-    uint64_t elements = job->by_matrix ? job->source->n_elements : job->unit_elements;
-    uint64_t tile = (uint64_t)lors_plan_tile(plan, elements), n = (uint64_t)job->n_models;
-    uint64_t masks = padded(n * tile) + padded(tile);
-    if (!job->by_matrix) {
-        return padded((1 + n) * tile * 4) + padded(tile * 8) + padded(tile * 4) + masks;
-    }
-    return 4 * padded(elements * 4) + padded(elements * 8) + masks +
-           plan->ops->truncate_bytes(job->n_rows, job->n_cols, largest_rank(job));
-}
-
 static uint64_t element_bytes(const lors_ckpt_tensor *tensor)
 {
     return (uint64_t)lors_dtype_bits(tensor->dtype) / 8;
 }
 
-/* Raw input bytes of the largest step of a job: all models of a unit; of a matrix the base and one
- * model. */
+/* Raw input bytes of the largest step of a job: all models of a unit; of a matrix the base and a
+ * batch of models. */
 static uint64_t step_bytes(const lors_job *job)
 {
     uint64_t source = job->reads_source ? element_bytes(job->source) : 0, sum = source, largest = 0;
@@ -166,11 +111,17 @@ static uint64_t step_bytes(const lors_job *job)
         sum += bytes;
         largest = bytes > largest ? bytes : largest;
     }
-    return job->unit_elements * (job->by_matrix ? source + largest : sum) +
-           64 * (uint64_t)(job->n_models + 1);
+    uint64_t batch = (uint64_t)job->n_batch;
+    return job->unit_elements * (job->by_matrix ? source + batch * largest : sum) +
+           LORS_VIEW_ALIGN * (uint64_t)(job->n_models + 1);
 }
 
-static void cut_job(lors_job *job, uint64_t unit)
+static int32_t least(int32_t a, int32_t b)
+{
+    return a < b ? a : b;
+}
+
+static void cut_job(lors_job *job, uint64_t unit, int32_t n_batch)
 {
     uint64_t total = job->def ? job->source->n_elements : job->out_bytes;
     unit = job->by_matrix ? total : job->def ? unit : LORS_COPY_BYTES;
@@ -179,6 +130,7 @@ static void cut_job(lors_job *job, uint64_t unit)
         total == 0 ? 0 : (int32_t)((total + job->unit_elements - 1) / job->unit_elements);
     bool one = job->n_ranges <= 1 || !job->def;
     job->n_phases = one ? 1 : job->def->n_surveys + 1;
+    job->n_batch = job->by_matrix ? least(n_batch, job->n_models) : 0;
 }
 
 static uint64_t largest(uint64_t a, uint64_t b)
@@ -186,67 +138,183 @@ static uint64_t largest(uint64_t a, uint64_t b)
     return a > b ? a : b;
 }
 
-/* Memory of the run with units of this many elements. */
-static lors_memory_plan measure(lors_plan *plan, uint64_t unit, int32_t n_workers)
+/* The totals of the host and of the device that has the most workers. */
+static void add_up(const lors_plan *plan, lors_memory_plan *m)
 {
-    lors_memory_plan m = {.fixed = PROGRAM_BYTES, .n_workers = n_workers};
+    uint64_t n = (uint64_t)m->n_workers;
+    uint64_t busiest = (n + (uint64_t)plan->n_devices - 1) / (uint64_t)plan->n_devices;
+    uint64_t staged = 2 * m->slot + m->out + m->results + m->survey;
+    if (plan->ops->unified) {
+        m->peak = m->fixed + m->states + n * (staged + m->compute + WORKER_BYTES);
+        return;
+    }
+    m->peak = m->fixed + n * (staged + WORKER_BYTES);
+    m->device_peak =
+        m->states + busiest * (m->slot + m->out + m->results + m->compute + QUEUE_BYTES);
+}
+
+/* Memory of the run with units of this many elements and batches of this many matrices. */
+static lors_memory_plan measure(lors_plan *plan, uint64_t unit, int32_t n_workers, int32_t n_batch)
+{
+    lors_memory_plan m = {.fixed = PROGRAM_BYTES, .n_workers = n_workers, .n_batch = n_batch};
     uint64_t state = 0;
     for (int64_t j = 0; j < plan->n_jobs; j++) {
         lors_job *job = &plan->jobs[j];
-        cut_job(job, unit);
+        lors_results results;
+        cut_job(job, unit, n_batch);
+        lors_call call = lors_plan_call(plan, job);
         m.slot = largest(m.slot, step_bytes(job));
         uint64_t out_element = job->def ? (uint64_t)lors_dtype_bits(job->out_dtype) / 8 : 1;
         m.out = largest(m.out, job->unit_elements * out_element);
-        m.compute = largest(m.compute, lors_plan_compute_bytes(plan, job));
-        state = largest(state, lors_plan_state_bytes(plan, job));
+        m.compute = largest(m.compute, lors_plan_carve(plan, job, LORS_NO_VIEW, &call));
+        m.results = largest(m.results, lors_plan_carve_results(job, LORS_NO_VIEW, &results));
+        if (job->def && job->def->settles_on_host) {
+            m.survey = largest(m.survey, lors_plan_state_bytes(plan, job));
+        }
+        if (job->n_ranges > 1) {
+            state = largest(state, lors_plan_state_bytes(plan, job));
+        }
         m.fixed += 1024 + (uint64_t)(job->n_models + 1) *
                               (job->source->n_bytes / LORS_CHUNK_BYTES + 4) * 16;
     }
     m.states = 2 * state * (uint64_t)n_workers;
-    m.peak =
-        m.fixed + m.states + (uint64_t)n_workers * (2 * m.slot + m.out + m.compute + WORKER_BYTES);
+    add_up(plan, &m);
     return m;
 }
 
-static lors_status refuse_memory(lors_plan *plan, const lors_memory_plan *least)
+/* Does it fit into the limit, and into what the devices have free? */
+static bool fits(const lors_plan *plan, const lors_memory_plan *m)
+{
+    for (int32_t d = 0; d < plan->n_devices && !plan->ops->unified; d++) {
+        if (m->device_peak > plan->devices[d].free_bytes) {
+            return false;
+        }
+    }
+    return m->peak <= plan->max_memory && m->device_peak <= plan->max_memory;
+}
+
+static lors_status refuse_memory(lors_plan *plan, const lors_memory_plan *least_of)
 {
     char needed[32], limit[32], name[LORS_ESCAPED_MAX];
     const lors_job *worst = NULL;
     uint64_t worst_bytes = 0;
     for (int64_t j = 0; j < plan->n_jobs; j++) {
         const lors_job *job = &plan->jobs[j];
-        uint64_t bytes = 2 * step_bytes(job) + lors_plan_compute_bytes(plan, job);
+        lors_call call = lors_plan_call(plan, job);
+        uint64_t bytes = 2 * step_bytes(job) + lors_plan_carve(plan, job, LORS_NO_VIEW, &call);
         if (!worst || bytes > worst_bytes) {
             worst = job;
             worst_bytes = bytes;
         }
     }
-    return lors_fail(
-        LORS_ERR_LIMIT,
-        "%s of memory are needed, the most for tensor '%s', but the limit is %s: raise "
-        "--max-memory%s",
-        lors_format_bytes(least->peak, needed), lors_escape_text(worst ? worst->name : "", name),
-        lors_format_bytes(plan->max_memory, limit),
-        worst && worst->by_matrix ? ", or leave this tensor out of `scope`" : "");
+    lors_escape_text(worst ? worst->name : "", name);
+    const char *hint = worst && worst->by_matrix ? ", or leave this tensor out of `scope`" : "";
+    if (least_of->peak > plan->max_memory || least_of->device_peak > plan->max_memory) {
+        return lors_fail(LORS_ERR_LIMIT,
+                         "%s of memory are needed, the most for tensor '%s', but the limit is %s: "
+                         "raise --max-memory%s",
+                         lors_format_bytes(largest(least_of->peak, least_of->device_peak), needed),
+                         name, lors_format_bytes(plan->max_memory, limit), hint);
+    }
+    uint64_t free_bytes = UINT64_MAX;
+    for (int32_t d = 0; d < plan->n_devices; d++) {
+        free_bytes =
+            plan->devices[d].free_bytes < free_bytes ? plan->devices[d].free_bytes : free_bytes;
+    }
+    return lors_fail(LORS_ERR_DEVICE,
+                     "%s of memory are needed on each of the devices %s, the most for tensor '%s', "
+                     "but one has only %s free: end what else uses it, take another --device%s",
+                     lors_format_bytes(least_of->device_peak, needed), plan->device, name,
+                     lors_format_bytes(free_bytes, limit), hint);
 }
 
-/* The most workers, and for them the largest units, that fit. Neither changes any result. */
-static lors_status plan_memory(lors_plan *plan, int32_t n_threads)
+/* Is `m` the way that failed, or one that was tried before it? They come in falling order. */
+static bool was_tried(const lors_plan *plan, const lors_memory_plan *m)
 {
-    for (int32_t n = n_threads; n >= 1; n--) {
-        uint64_t least = n > 1 ? SMALLEST_SHARED_UNIT : LORS_UNIT_STEP;
-        for (uint64_t unit = LARGEST_UNIT; unit >= least; unit /= 2) {
-            plan->memory = measure(plan, unit, n);
-            if (plan->memory.peak <= plan->max_memory) {
-                return LORS_OK;
+    const lors_memory_plan *failed = &plan->memory;
+    return failed->peak > 0 && m->peak >= failed->peak && m->device_peak >= failed->device_peak;
+}
+
+/* The largest units for which so many workers and so large batches fit. */
+static bool try_units(lors_plan *plan, int32_t n_workers, int32_t n_batch)
+{
+    bool shared = n_workers > plan->n_devices;
+    uint64_t smallest = shared ? SMALLEST_SHARED_UNIT : LORS_UNIT_STEP;
+    for (uint64_t unit = LARGEST_UNIT; unit >= smallest; unit /= 2) {
+        lors_memory_plan m = measure(plan, unit, n_workers, n_batch);
+        if (fits(plan, &m) && !was_tried(plan, &m)) {
+            plan->memory = m;
+            plan->unit = unit;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The most workers, and for them the largest units, that fit. Where a backend takes batches, first
+ * the largest of those that at least two workers of a device can have: one computes while the other
+ * copies. None of the three changes any result. */
+static bool find_memory(lors_plan *plan)
+{
+    int32_t devices = plan->n_devices, overlapped = 2 * devices;
+    for (int32_t batch = plan->ops->batch; batch >= 1; batch--) {
+        bool unbatched = plan->ops->batch == 1;
+        for (int32_t n = plan->n_threads; n >= (unbatched ? devices : overlapped); n--) {
+            if (try_units(plan, n, batch)) {
+                return true;
             }
         }
     }
-    return refuse_memory(plan, &plan->memory);
+    for (int32_t batch = plan->ops->batch; batch >= 1; batch--) {
+        if (try_units(plan, devices, batch)) {
+            return true;
+        }
+    }
+    return false;
 }
 
-static lors_status make_units(lors_plan *plan)
+bool lors_plan_shrink(lors_plan *plan)
 {
+    lors_memory_plan before = plan->memory;
+    if (!find_memory(plan)) {
+        plan->memory = before;
+        measure(plan, plan->unit, before.n_workers, before.n_batch); /* cut the jobs as they were */
+        return false;
+    }
+    lors_free(plan->units);
+    plan->units = NULL;
+    return lors_plan_make_units(plan) == LORS_OK;
+}
+
+/* Jobs to devices: each, in order, to the one with the fewest bytes so far. */
+static void assign_devices(lors_plan *plan)
+{
+    uint64_t load[LORS_MAX_DEVICES] = {0};
+    for (int64_t j = 0; j < plan->n_jobs; j++) {
+        int32_t device = 0;
+        for (int32_t d = 1; d < plan->n_devices; d++) {
+            device = load[d] < load[device] ? d : device;
+        }
+        plan->jobs[j].device = device;
+        load[device] += plan->jobs[j].source->n_bytes * (uint64_t)(plan->jobs[j].n_models + 1);
+    }
+}
+
+static lors_status plan_memory(lors_plan *plan, int32_t n_threads)
+{
+    int32_t most = plan->ops->unified ? n_threads : MOST_QUEUES * plan->n_devices;
+    plan->n_threads = n_threads < most ? n_threads : most;
+    plan->n_threads = plan->n_threads < plan->n_devices ? plan->n_devices : plan->n_threads;
+    if (find_memory(plan)) {
+        return LORS_OK;
+    }
+    lors_memory_plan smallest = measure(plan, LORS_UNIT_STEP, plan->n_devices, 1);
+    return refuse_memory(plan, &smallest);
+}
+
+lors_status lors_plan_make_units(lors_plan *plan)
+{
+    plan->n_units = 0;
     for (int64_t j = 0; j < plan->n_jobs; j++) {
         plan->n_units += (int64_t)plan->jobs[j].n_phases * plan->jobs[j].n_ranges;
     }
@@ -287,8 +355,9 @@ static void count_bytes(lors_plan *plan)
 lors_status lors_plan_lay_out(lors_plan *plan, uint64_t max_shard_bytes, int32_t n_threads)
 {
     LORS_TRY(lay_out_files(plan, max_shard_bytes));
+    assign_devices(plan);
     LORS_TRY(plan_memory(plan, n_threads));
-    LORS_TRY(make_units(plan));
+    LORS_TRY(lors_plan_make_units(plan));
     count_bytes(plan);
     return LORS_OK;
 }

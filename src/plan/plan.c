@@ -146,26 +146,71 @@ static lors_status list_side_files(lors_plan *plan, bool follow)
     return status;
 }
 
-static lors_status make_plan(lors_plan *plan, const lors_plan_options *options)
+/* The devices stay open as long as the plan lives: it counts on the memory that they have free. */
+static lors_status open_devices(lors_plan *plan, const char *wish)
 {
-    lors_dtype dtype = LORS_F32;
-    if (options->out_dtype &&
-        (!lors_dtype_parse_word(options->out_dtype, &dtype) || !lors_dtype_merges(dtype))) {
+    lors_backend_choice choice;
+    LORS_TRY(lors_backend_find(wish, &choice));
+    plan->ops = choice.ops;
+    snprintf(plan->device, sizeof plan->device, "%s", choice.label);
+    for (; plan->n_devices < choice.n_devices; plan->n_devices++) {
+        lors_plan_device *device = &plan->devices[plan->n_devices];
+        uint64_t n_total = 0;
+        device->index = choice.index[plan->n_devices];
+        snprintf(device->name, sizeof device->name, "%s", choice.name[plan->n_devices]);
+        LORS_TRY(plan->ops->open(device->index, &device->backend));
+        lors_status status = plan->ops->memory_info(device->backend, &device->free_bytes, &n_total);
+        if (status != LORS_OK) {
+            plan->ops->close(device->backend);
+            return status;
+        }
+    }
+    return LORS_OK;
+}
+
+/* All that follows from recipe, options and devices. */
+static lors_status make_plan(lors_plan *plan)
+{
+    LORS_TRY(open_models(plan, plan->follow_symlinks));
+    LORS_TRY(lors_plan_match(plan));
+    LORS_TRY(lors_plan_resolve(plan, plan->has_out_dtype, plan->out_dtype));
+    LORS_TRY(plan_config(plan));
+    LORS_TRY(list_side_files(plan, plan->follow_symlinks));
+    return lors_plan_lay_out(plan, plan->max_shard_bytes, plan->threads_given);
+}
+
+static lors_status take_options(lors_plan *plan, const lors_plan_options *options)
+{
+    plan->has_out_dtype = options->out_dtype != NULL;
+    if (options->out_dtype && (!lors_dtype_parse_word(options->out_dtype, &plan->out_dtype) ||
+                               !lors_dtype_merges(plan->out_dtype))) {
         char escaped[LORS_ESCAPED_MAX];
         return lors_fail(LORS_ERR_USAGE, "unknown dtype '%s' (known: f32, f16, bf16)",
                          lors_escape_text(options->out_dtype, escaped));
     }
-    LORS_TRY(lors_backend_find(options->device, &plan->ops, &plan->device_index));
-    plan->device = plan->ops->name;
+    plan->exact = options->exact;
     plan->max_memory = options->max_memory_bytes ? options->max_memory_bytes : DEFAULT_MAX_MEMORY;
+    plan->max_shard_bytes = options->max_shard_bytes;
     plan->seed = options->seed ? *options->seed : plan->recipe->has_seed ? plan->recipe->seed : 0;
-    LORS_TRY(open_models(plan, options->follow_symlinks));
-    LORS_TRY(lors_plan_match(plan));
-    LORS_TRY(lors_plan_resolve(plan, options->out_dtype != NULL, dtype));
-    LORS_TRY(plan_config(plan));
-    LORS_TRY(list_side_files(plan, options->follow_symlinks));
-    int32_t n_threads = options->n_threads > 0 ? options->n_threads : lors_processor_count();
-    return lors_plan_lay_out(plan, options->max_shard_bytes, n_threads);
+    plan->follow_symlinks = options->follow_symlinks;
+    plan->threads_given = options->n_threads > 0 ? options->n_threads : lors_processor_count();
+    return open_devices(plan, options->device);
+}
+
+static lors_status new_plan(const lors_recipe *recipe, lors_plan **out)
+{
+    lors_plan *plan = lors_new(1, sizeof *plan);
+    if (!plan) {
+        return lors_fail_memory(sizeof *plan);
+    }
+    plan->recipe = recipe;
+    plan->arena = lors_arena_create();
+    if (!plan->arena) {
+        lors_free(plan);
+        return lors_fail_memory(4096);
+    }
+    *out = plan;
+    return LORS_OK;
 }
 
 lors_status lors_plan_create(const lors_recipe *recipe, const lors_plan_options *options,
@@ -180,19 +225,49 @@ lors_status lors_plan_create(const lors_recipe *recipe, const lors_plan_options 
     if (!recipe) {
         return lors_fail(LORS_ERR_USAGE, "no recipe was given");
     }
+    lors_plan *plan = NULL;
     LORS_TRY(lors_recipe_check(recipe));
-    lors_plan *plan = lors_new(1, sizeof *plan);
-    if (!plan) {
-        return lors_fail_memory(sizeof *plan);
+    LORS_TRY(new_plan(recipe, &plan));
+    lors_status status = take_options(plan, &given);
+    if (status == LORS_OK) {
+        status = make_plan(plan);
     }
-    plan->recipe = recipe;
-    plan->arena = lors_arena_create();
-    lors_status status = plan->arena ? make_plan(plan, &given) : lors_fail_memory(4096);
     if (status != LORS_OK) {
         lors_plan_free(plan);
         return status;
     }
     *out = plan;
+    return LORS_OK;
+}
+
+lors_status lors_plan_again(const lors_plan *plan, const lors_backend_ops *ops,
+                            lors_backend *backend, lors_plan **out)
+{
+    lors_plan *again = NULL;
+    lors_status status = new_plan(plan->recipe, &again);
+    if (status != LORS_OK) {
+        ops->close(backend);
+        return status;
+    }
+    again->ops = ops;
+    again->n_devices = 1;
+    again->devices[0] = (lors_plan_device){.backend = backend};
+    snprintf(again->device, sizeof again->device, "%s", ops->name);
+    snprintf(again->devices[0].name, sizeof again->devices[0].name, "%s", ops->name);
+    again->exact = plan->exact;
+    again->max_memory = plan->max_memory;
+    again->max_shard_bytes = plan->max_shard_bytes;
+    again->seed = plan->seed;
+    again->follow_symlinks = plan->follow_symlinks;
+    again->threads_given = plan->threads_given;
+    again->has_out_dtype = plan->has_out_dtype;
+    again->out_dtype = plan->out_dtype;
+    status = make_plan(again);
+    if (status != LORS_OK) {
+        lors_plan_free(again);
+        return status;
+    }
+    *out = again;
     return LORS_OK;
 }
 
@@ -208,6 +283,9 @@ void lors_plan_free(lors_plan *plan)
         lors_checkpoint_close(plan->models[k]);
     }
     lors_checkpoint_close(plan->base);
+    for (int32_t d = 0; d < plan->n_devices; d++) {
+        plan->ops->close(plan->devices[d].backend);
+    }
     lors_side_files_free(plan->side_files, plan->n_side_files);
     lors_free(plan->models);
     lors_free(plan->jobs);
@@ -231,6 +309,7 @@ void lors_plan_summarize(const lors_plan *plan, lors_plan_summary *out)
                                .write_bytes = plan->write_bytes,
                                .peak_bytes = plan->memory.peak,
                                .max_memory_bytes = plan->max_memory,
+                               .device_peak_bytes = plan->memory.device_peak,
                                .n_workers = plan->memory.n_workers,
                                .n_shards = plan->n_shards,
                                .n_side_files = plan->n_side_files};
@@ -274,7 +353,8 @@ void lors_plan_job(const lors_plan *plan, int64_t index, lors_job_info *out)
                            .read_bytes = bytes * (uint64_t)job->n_phases,
                            .write_bytes = job->out_bytes,
                            .rank = job_rank(job),
-                           .tiled = job->n_ranges > 1};
+                           .tiled = job->n_ranges > 1,
+                           .device = plan->devices[job->device].name};
 }
 
 int32_t lors_plan_warning_count(const lors_plan *plan)

@@ -32,6 +32,9 @@ typedef struct lors_job {
     const lors_cell *cells;          /* [n_params][n_models] */
     int64_t n_rows, n_cols;
     bool reads_source, by_matrix;
+    bool skip;                       /* a run over part of the plan leaves it out */
+    int32_t n_batch;                 /* of a matrix: models at a time; else 0 */
+    int32_t device;                  /* which of the plan's devices computes it */
     lors_dtype out_dtype;
     int32_t shard;
     uint64_t out_offset, out_bytes;
@@ -62,22 +65,48 @@ typedef struct lors_tie {
     const lors_ckpt_tensor *head, *other;
 } lors_tie;
 
-/* Memory of one worker, in bytes. */
+/* Memory of one worker, in bytes. Raw input, raw output and results are there twice where the
+ * device's memory is not the host's: staged, and on the device. */
 typedef struct lors_memory_plan {
-    uint64_t slot;    /* raw input of one step; there are two */
+    uint64_t slot;    /* raw input of one step; there are two staged, one on the device */
     uint64_t out;     /* raw output of one unit */
-    uint64_t compute; /* f32 and f64 work space */
-    uint64_t states;  /* of all jobs in flight, shared by the workers */
+    uint64_t results; /* what operations find */
+    uint64_t survey;  /* staged: a method's state, for its settle */
+    uint64_t compute; /* f32 and f64 work space; on the device */
+    uint64_t states;  /* of all jobs in flight, shared by the workers; on the device */
     uint64_t fixed;   /* program, libraries, headers, the plan itself */
-    int32_t n_workers;
-    uint64_t peak;
+    int32_t n_workers; /* of all devices */
+    int32_t n_batch;   /* the most matrices at a time */
+    uint64_t peak;        /* of the host */
+    uint64_t device_peak; /* of each device; 0 where it is the host */
 } lors_memory_plan;
+
+/* What the operations of a unit find: views into one block, which comes back to the host whole. */
+typedef struct lors_results {
+    lors_view findings; /* lors_findings [1 + n_models]: source, then models */
+    lors_view differs;  /* u32 [n_models] */
+    lors_view kept;     /* u64 [n_models] */
+    lors_view blocks;   /* lors_store_block per LORS_BLOCK of the unit */
+    uint64_t cleared_bytes; /* those before `blocks`: to be cleared before they are counted into */
+    uint64_t n_bytes;
+} lors_results;
+
+enum { LORS_MAX_DEVICES = 16 };
+
+typedef struct lors_plan_device {
+    char name[32];
+    int32_t index;
+    lors_backend *backend;
+    uint64_t free_bytes; /* when the plan was made */
+} lors_plan_device;
 
 struct lors_plan {
     const lors_recipe *recipe;
-    const lors_backend_ops *ops;
-    int32_t device_index;
-    const char *device;
+    const lors_backend_ops *ops; /* of all its devices */
+    lors_plan_device devices[LORS_MAX_DEVICES];
+    int32_t n_devices;
+    char device[128];          /* "cpu", "cuda:0,1" */
+    bool exact;
     lors_checkpoint *base;     /* NULL: none */
     lors_checkpoint **models;
     int32_t n_models;
@@ -95,7 +124,12 @@ struct lors_plan {
     char *config_text;         /* config.json with the new dtype; NULL: copied as it is */
     size_t config_bytes;
     lors_memory_plan memory;
-    uint64_t max_memory, seed;
+    uint64_t unit;             /* elements, at most, of a unit */
+    int32_t n_threads;         /* workers, at most */
+    uint64_t max_memory, max_shard_bytes, seed;
+    bool follow_symlinks, has_out_dtype;
+    lors_dtype out_dtype;      /* asked for beside the recipe */
+    int32_t threads_given;
     uint64_t read_bytes, write_bytes, n_elements;
     lors_list warnings;        /* char *, in the arena */
     lors_arena *arena;
@@ -103,17 +137,29 @@ struct lors_plan {
 
 /* Elements of a tile for a job of `n` elements on this plan's backend. */
 int64_t lors_plan_tile(const lors_plan *plan, uint64_t n);
-/* Bytes of work space that one worker needs for a job (without slots and output). */
-uint64_t lors_plan_compute_bytes(const lors_plan *plan, const lors_job *job);
+/* Rounded up to LORS_VIEW_ALIGN. */
+uint64_t lors_plan_padded(uint64_t n_bytes);
 /* Bytes of the method's state for one job. */
 uint64_t lors_plan_state_bytes(const lors_plan *plan, const lors_job *job);
 /* The part of a call that is known before the run: tensor, models, parameters. */
 lors_call lors_plan_call(const lors_plan *plan, const lors_job *job);
+/* Lay the work space of a job out from `at` (without memory: only measure it) into the views of the
+ * call; and the results. Both return the bytes. */
+uint64_t lors_plan_carve(const lors_plan *plan, const lors_job *job, lors_view at, lors_call *call);
+uint64_t lors_plan_carve_results(const lors_job *job, lors_view at, lors_results *results);
+/* The same merge once more, for one device of the backend `ops`, which the new plan owns from here
+ * on (also where it fails). Its jobs are those of `plan`, in the same order. */
+lors_status lors_plan_again(const lors_plan *plan, const lors_backend_ops *ops,
+                            lors_backend *backend, lors_plan **out);
+/* After memory that was planned could not be had: the next smaller way to do the same work, which
+ * gives the same bytes. false: there is none. */
+bool lors_plan_shrink(lors_plan *plan);
 
 /* The steps of planning, one file each; all errors as lors_plan_create says. */
 lors_status lors_plan_match(lors_plan *plan);              /* match.c: jobs and their inputs */
 lors_status lors_plan_resolve(lors_plan *plan, bool has_out_dtype, lors_dtype out_dtype);
 lors_status lors_plan_lay_out(lors_plan *plan, uint64_t max_shard_bytes, int32_t n_threads);
+lors_status lors_plan_make_units(lors_plan *plan);
 lors_status lors_plan_warn(lors_plan *plan, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 

@@ -24,11 +24,11 @@ static json_t *job_json(const lors_plan *plan, int64_t index)
     for (int32_t d = 0; d < info.n_dims; d++) {
         json_array_append_new(shape, json_integer(info.shape[d]));
     }
-    json_t *out =
-        json_pack("{s:s, s:s, s:s, s:s, s:s, s:o, s:I, s:I, s:b}", "name", info.name, "role",
-                  info.role, "treatment", treatment_text(info.treatment), "reason", info.reason,
-                  "dtype", info.dtype, "shape", shape, "read_bytes", (json_int_t)info.read_bytes,
-                  "write_bytes", (json_int_t)info.write_bytes, "tiled", info.tiled);
+    json_t *out = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:I, s:I, s:b}", "name", info.name,
+                            "role", info.role, "treatment", treatment_text(info.treatment),
+                            "reason", info.reason, "dtype", info.dtype, "device", info.device,
+                            "shape", shape, "read_bytes", (json_int_t)info.read_bytes,
+                            "write_bytes", (json_int_t)info.write_bytes, "tiled", info.tiled);
     if (out && info.rank >= 0) {
         json_object_set_new(out, "rank", json_integer(info.rank));
     }
@@ -39,14 +39,15 @@ static json_t *summary_json(const lors_plan *plan)
 {
     lors_plan_summary s;
     lors_plan_summarize(plan, &s);
-    return json_pack("{s:s, s:s, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:i, s:i}",
-                     "method", s.method, "device", s.device, "models", s.n_models, "tensors",
-                     (json_int_t)s.n_tensors, "by_method", (json_int_t)s.n_method, "weighted",
-                     (json_int_t)s.n_weighted, "copied", (json_int_t)s.n_copied, "elements",
-                     (json_int_t)s.n_elements, "read_bytes", (json_int_t)s.read_bytes,
-                     "write_bytes", (json_int_t)s.write_bytes, "peak_bytes",
-                     (json_int_t)s.peak_bytes, "max_memory_bytes", (json_int_t)s.max_memory_bytes,
-                     "workers", s.n_workers, "shards", s.n_shards, "side_files", s.n_side_files);
+    return json_pack(
+        "{s:s, s:s, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:i, s:i}",
+        "method", s.method, "device", s.device, "models", s.n_models, "tensors",
+        (json_int_t)s.n_tensors, "by_method", (json_int_t)s.n_method, "weighted",
+        (json_int_t)s.n_weighted, "copied", (json_int_t)s.n_copied, "elements",
+        (json_int_t)s.n_elements, "read_bytes", (json_int_t)s.read_bytes, "write_bytes",
+        (json_int_t)s.write_bytes, "peak_bytes", (json_int_t)s.peak_bytes, "max_memory_bytes",
+        (json_int_t)s.max_memory_bytes, "device_peak_bytes", (json_int_t)s.device_peak_bytes,
+        "workers", s.n_workers, "shards", s.n_shards, "side_files", s.n_side_files);
 }
 
 lors_status lors_plan_json(const lors_plan *plan, char **out)

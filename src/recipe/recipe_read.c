@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "backend/backend_ops.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/text.h"
@@ -246,10 +247,11 @@ static lors_status check_counts(const lors_recipe *recipe)
                     "%d", method->name, method->min_models, method->min_models == 1 ? "" : "s",
                     besides, recipe->n_models);
     }
-    if (method->max_models > 0 && recipe->n_models > method->max_models) {
-        return FAIL(recipe, recipe->models[method->max_models].place, "models",
-                    "%s takes at most %d model%s%s, found %d", method->name, method->max_models,
-                    method->max_models == 1 ? "" : "s", besides, recipe->n_models);
+    int32_t most = method->max_models > 0 ? method->max_models : LORS_MAX_MODELS;
+    if (recipe->n_models > most) {
+        return FAIL(recipe, recipe->models[most].place, "models",
+                    "%s takes at most %d model%s%s, found %d", method->name, most,
+                    most == 1 ? "" : "s", besides, recipe->n_models);
     }
     return LORS_OK;
 }

@@ -106,6 +106,7 @@ static void add_certificate(json_t *out, const lors_certificate *c)
     json_object_set_new(out, "excess", real_json(c->excess));
     json_object_set_new(out, "eigen_residual", real_json(c->residual));
     json_object_set_new(out, "orthogonality", real_json(c->orthogonality));
+    json_object_set_new(out, "passes", json_integer(c->n_passes));
     json_object_set_new(out, "path", json_string(c->path ? c->path : ""));
 }
 
@@ -172,7 +173,7 @@ static json_t *tensor_json(const lors_run_state *run, int64_t index)
     }
     json_object_set_new(out, "dtype", json_string(lors_dtype_name(job->out_dtype)));
     json_object_set_new(out, "shape", shape);
-    json_object_set_new(out, "device", json_string(run->plan->device));
+    json_object_set_new(out, "device", json_string(run->plan->devices[job->device].name));
     json_object_set_new(out, "seconds", real_json(state->seconds));
     json_object_set_new(out, "xxh3", hash_json(state->started ? state->hash : lors_xxh_of("", 0)));
     add_numbers(out, job, state);
@@ -238,6 +239,10 @@ static json_t *totals_json(const lors_report_summary *s)
     json_object_set_new(out, "nonfinite_inputs", count_json(s->n_input_nonfinite));
     json_object_set_new(out, "overflows", count_json(s->n_overflow));
     json_object_set_new(out, "nan_or_infinite", count_json(s->n_nan));
+    if (s->n_rechecked > 0) {
+        json_object_set_new(out, "rechecked_tensors", json_integer(s->n_rechecked));
+        json_object_set_new(out, "worst_bound_ratio", real_json(s->worst_ratio));
+    }
     json_object_set_new(out, "seconds", real_json(s->seconds));
     json_object_set_new(out, "peak_bytes", count_json(s->peak_bytes));
     json_object_set_new(stages, "read", stage_json(s->read_seconds, s->read_bytes));
@@ -247,14 +252,25 @@ static json_t *totals_json(const lors_report_summary *s)
     return out;
 }
 
+/* What the first of the devices is. */
+static const char *device_detail(const lors_plan *plan)
+{
+    for (int32_t i = 0; i < lors_device_count(); i++) {
+        if (strcmp(lors_device_at(i)->name, plan->devices[0].name) == 0) {
+            return lors_device_at(i)->detail;
+        }
+    }
+    return "";
+}
+
 static void add_header(json_t *root, const lors_run_state *run)
 {
     const lors_plan *plan = run->plan;
-    const lors_device_info *device = lors_device_at(0);
     json_object_set_new(root, "lors", json_string(LORS_VERSION));
     json_object_set_new(root, "method", json_string(plan->recipe->method->name));
     json_object_set_new(root, "device", json_string(plan->device));
-    json_object_set_new(root, "device_detail", lors_json_string(device->detail));
+    json_object_set_new(root, "device_detail", lors_json_string(device_detail(plan)));
+    json_object_set_new(root, "exact", json_boolean(plan->exact));
     json_object_set_new(root, "workers", json_integer(plan->memory.n_workers));
     json_object_set_new(root, "seed", count_json(plan->seed));
     json_t *warnings = json_array();
@@ -278,7 +294,9 @@ lors_status lors_report_create(const lors_run_state *run, double seconds, lors_r
                                .compute_seconds = run->compute_seconds,
                                .read_bytes = totals.read_bytes,
                                .written_bytes = totals.written_bytes,
-                               .peak_bytes = lors_peak_memory()};
+                               .peak_bytes = lors_peak_memory(),
+                               .n_rechecked = run->n_rechecked,
+                               .worst_ratio = run->worst_ratio};
     count_results(run, s);
     json_t *tensors = json_array();
     for (int64_t j = 0; j < run->plan->n_jobs; j++) {

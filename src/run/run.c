@@ -15,27 +15,6 @@
 #include "base/threads.h"
 #include "run/run_internal.h"
 
-enum { TRANSFER_THREADS = 4, TICK_NANOSECONDS = 100000000 };
-
-void lors_run_fail(lors_run_state *run, lors_status status)
-{
-    pthread_mutex_lock(&run->lock);
-    if (run->status == LORS_OK) {
-        run->status = status;
-        run->sentence = lors_copy_text(lors_last_error());
-    }
-    pthread_cond_broadcast(&run->changed);
-    pthread_mutex_unlock(&run->lock);
-}
-
-bool lors_run_stopped(lors_run_state *run)
-{
-    pthread_mutex_lock(&run->lock);
-    bool stopped = run->status != LORS_OK;
-    pthread_mutex_unlock(&run->lock);
-    return stopped;
-}
-
 /* --- before: is OUT a safe place? ------------------------------------------------------------- */
 
 /* The real path of OUT: its parent's, and its own last part. NULL if the parent does not exist. */
@@ -95,77 +74,6 @@ static lors_status check_out_place(const lors_plan *plan, const char *out_path)
 
 /* --- during ----------------------------------------------------------------------------------- */
 
-/* Tell the caller how far the run is; cancel it when told so. */
-static void tell(lors_run_state *run, double start)
-{
-    const lors_plan *plan = run->plan;
-    lors_progress progress = {.total_bytes = plan->read_bytes + plan->write_bytes,
-                              .total_tensors = plan->n_jobs,
-                              .seconds = lors_seconds() - start};
-    pthread_mutex_lock(&run->lock);
-    progress.done_bytes = run->done_bytes;
-    progress.done_tensors = run->n_done_jobs;
-    pthread_mutex_unlock(&run->lock);
-    if (run->options->progress(&progress, run->options->user)) {
-        lors_run_fail(run, lors_fail(LORS_ERR_CANCELLED, "interrupted: nothing was written"));
-    }
-}
-
-/* Wait for the workers; tell the caller at once, and then about ten times a second. */
-static void watch(lors_run_state *run, double start)
-{
-    double due = 0;
-    pthread_mutex_lock(&run->lock);
-    while (run->n_running > 0) {
-        if (run->options->progress && lors_seconds() >= due) {
-            due = lors_seconds() + 1e-9 * TICK_NANOSECONDS;
-            pthread_mutex_unlock(&run->lock);
-            tell(run, start);
-            pthread_mutex_lock(&run->lock);
-            continue;
-        }
-        struct timespec until;
-        clock_gettime(CLOCK_REALTIME, &until);
-        until.tv_nsec += TICK_NANOSECONDS;
-        until.tv_sec += until.tv_nsec / 1000000000;
-        until.tv_nsec %= 1000000000;
-        pthread_cond_timedwait(&run->changed, &run->lock, &until);
-    }
-    pthread_mutex_unlock(&run->lock);
-}
-
-static lors_status run_workers(lors_run_state *run, double start)
-{
-    int32_t n = run->plan->memory.n_workers, started = 0;
-    pthread_t *threads = lors_new((size_t)n, sizeof *threads);
-    if (!threads) {
-        return lors_fail_memory((size_t)n * sizeof *threads);
-    }
-    run->n_running = n;
-    for (; started < n; started++) {
-        if (pthread_create(&threads[started], NULL, lors_run_worker, run) != 0) {
-            break;
-        }
-    }
-    if (started < n) {
-        pthread_mutex_lock(&run->lock);
-        run->n_running -= n - started;
-        pthread_mutex_unlock(&run->lock);
-        lors_run_fail(run, lors_fail(LORS_ERR_LIMIT,
-                                     "cannot start thread %d of %d: give fewer "
-                                     "--threads",
-                                     started + 1, n));
-    }
-    watch(run, start);
-    for (int32_t i = 0; i < started; i++) {
-        pthread_join(threads[i], NULL);
-    }
-    lors_free(threads);
-    return run->status == LORS_OK
-               ? LORS_OK
-               : lors_fail(run->status, "%s", run->sentence ? run->sentence : "out of memory");
-}
-
 static lors_status check_unchanged(const lors_plan *plan)
 {
     for (int32_t k = 0; k < plan->n_models; k++) {
@@ -178,11 +86,12 @@ static lors_status merge(lors_run_state *run, double start, lors_report **report
 {
     LORS_TRY(lors_run_check_ties(run->plan));
     LORS_TRY(lors_run_shards_create(run));
-    LORS_TRY(run_workers(run, start));
+    LORS_TRY(lors_workers_run(run, start));
     LORS_TRY(check_unchanged(run->plan));
     LORS_TRY(lors_run_write_side_files(run));
     if (run->options->verify) {
         LORS_TRY(lors_run_check_weights(run));
+        LORS_TRY(lors_run_recheck(run, start));
     }
     LORS_TRY(lors_report_create(run, lors_seconds() - start, report));
     LORS_TRY(lors_report_write(*report, run));
@@ -199,21 +108,19 @@ static lors_status open_run(lors_run_state *run, const char *out_path)
     if (!run->jobs) {
         return lors_fail_memory((size_t)plan->n_jobs * sizeof *run->jobs);
     }
-    LORS_TRY(plan->ops->open(plan->device_index, &run->backend));
-    LORS_TRY(lors_transfer_create(TRANSFER_THREADS, &run->transfer));
+    LORS_TRY(lors_transfer_create(LORS_TRANSFER_THREADS, &run->transfer));
+    LORS_TRY(lors_workers_open(run));
     return lors_staging_open(out_path, run->options->force, &run->staging);
 }
 
 static void close_run(lors_run_state *run)
 {
+    lors_workers_close(run);
     lors_transfer_free(run->transfer);
     lors_run_shards_free(run);
     lors_staging_close(run->staging);
     for (int64_t j = 0; run->jobs && j < run->plan->n_jobs; j++) {
         lors_run_job_clear(run, j);
-    }
-    if (run->backend) {
-        run->plan->ops->close(run->backend);
     }
     lors_free(run->jobs);
     lors_free(run->sentence);

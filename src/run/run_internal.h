@@ -13,6 +13,8 @@
 #include "io/transfer.h"
 #include "plan/plan_internal.h"
 
+enum { LORS_TRANSFER_THREADS = 4 };
+
 /* A job while it is computed, and what is remembered of it for the report. */
 typedef struct lors_run_job {
     lors_memory *state;          /* the method's, from the job's first unit to its last */
@@ -37,24 +39,29 @@ typedef struct lors_run_shard {
     uint64_t left; /* data bytes that are not written yet */
 } lors_run_shard;
 
+typedef struct lors_worker lors_worker;
+
 typedef struct lors_run_state {
     lors_plan *plan;
     const lors_run_options *options;
-    lors_backend *backend;
     lors_transfer *transfer;
     lors_staging *staging;
     lors_run_shard *shards;
     lors_run_job *jobs;
+    lors_worker **workers;       /* [plan->memory.n_workers] */
+    lors_checkpoint *written;    /* NULL, or: compare with what was written instead of writing */
 
     pthread_mutex_t lock;        /* everything below, and started/phase/n_left of jobs */
     pthread_cond_t changed;
-    int64_t next_unit;
+    int64_t next_unit[LORS_MAX_DEVICES];
     int64_t n_done_jobs;
     int32_t n_running;           /* workers */
     lors_status status;          /* of the first failure */
     char *sentence;
     uint64_t done_bytes;
     double compute_seconds;
+    int64_t n_rechecked;         /* tensors */
+    double worst_ratio;          /* of deviation to bound, over their low-rank parts */
 } lors_run_state;
 
 /* Keep the first failure (with the calling thread's sentence) and wake everybody. */
@@ -62,13 +69,28 @@ void lors_run_fail(lors_run_state *run, lors_status status);
 bool lors_run_stopped(lors_run_state *run);
 
 /* run_job.c: the life of a job. All of them are called by workers. */
-lors_status lors_run_job_start(lors_run_state *run, int64_t index);
+lors_status lors_run_job_start(lors_run_state *run, int64_t index, lors_queue *queue);
 /* Wait until the job is in `phase`; ERR_CANCELLED if the run stopped meanwhile. */
 lors_status lors_run_job_await(lors_run_state *run, int64_t index, int32_t phase);
 /* One unit of the job is done; the last of a phase settles it, the last of all ends the job. */
-lors_status lors_run_job_unit_done(lors_run_state *run, const lors_unit *unit, double seconds);
-lors_call lors_run_job_call(lors_run_state *run, int64_t index);
+lors_status lors_run_job_unit_done(lors_run_state *run, const lors_unit *unit, lors_worker *w,
+                                   double seconds);
+/* The method's settle, with a copy of its state on the host where it asks for it. */
+lors_status lors_run_job_settle(lors_call *call, lors_worker *w, const lors_job *job,
+                                int32_t phase);
+lors_call lors_run_job_call(lors_run_state *run, int64_t index, lors_queue *queue);
 void lors_run_job_clear(lors_run_state *run, int64_t index);
+
+/* workers.c: have all workers with their memory (with less of it where it cannot be had), let them
+ * work until all units are done, and tell the caller meanwhile. */
+lors_status lors_workers_open(lors_run_state *run);
+lors_status lors_workers_run(lors_run_state *run, double start);
+void lors_workers_close(lors_run_state *run);
+
+/* worker.c: one of them. After a failed open it is to be closed, too. */
+lors_status lors_worker_open(lors_run_state *run, int32_t index, lors_worker **out);
+void lors_worker_close(lors_worker *w); /* NULL is allowed */
+void *lors_worker_run(void *worker);    /* takes units until there are none; one thread */
 
 /* shards.c: create all; open one to write in it; tell how much was written: the last byte syncs and
  * closes it. open and written may be called from any thread. */
@@ -77,15 +99,20 @@ lors_status lors_run_shard_open(lors_run_state *run, int32_t index, int *fd);
 lors_status lors_run_shard_written(lors_run_state *run, int32_t index, uint64_t n_bytes);
 void lors_run_shards_free(lors_run_state *run);
 
-/* worker.c: takes units until there are none; one thread. */
-void *lors_run_worker(void *run_state);
-
 /* ties.c: an output head that the base leaves out must equal what it is tied to. */
 lors_status lors_run_check_ties(lors_plan *plan);
 
 /* outputs.c: what stands beside the weights, and the hashes of everything. */
 lors_status lors_run_write_side_files(lors_run_state *run);
 lors_status lors_run_check_weights(lors_run_state *run); /* --verify: re-read what was written */
+
+/* recheck.c: --verify: compute a sample of the tensors once more on the CPU, with the device's
+ * low-rank parts judged against the reference, and compare with what was written. */
+lors_status lors_run_recheck(lors_run_state *run, double start);
+/* Part of a tensor of the output: the same bytes as in run->written? `piece`: LORS_CHUNK_BYTES. */
+lors_status lors_run_compare_output(lors_run_state *run, int64_t job, uint64_t offset,
+                                    const unsigned char *bytes, uint64_t n_bytes,
+                                    unsigned char *piece);
 
 /* report.c */
 lors_status lors_report_create(const lors_run_state *run, double seconds, lors_report **out);

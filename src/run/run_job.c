@@ -6,7 +6,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "base/text.h"
-#include "run/run_internal.h"
+#include "run/worker.h"
 
 static uint64_t block_count(uint64_t n)
 {
@@ -43,25 +43,35 @@ static lors_status allocate_job(lors_run_state *run, const lors_job *job, lors_r
         return lors_fail_memory(n_blocks * sizeof *state->blocks);
     }
     LORS_TRY(allocate_digests(job, state));
-    uint64_t bytes = lors_plan_state_bytes(run->plan, job);
+    /* What one worker does alone has its state in the worker's memory. */
+    uint64_t bytes = job->n_ranges > 1 ? lors_plan_state_bytes(run->plan, job) : 0;
     if (bytes > 0) {
-        LORS_TRY(run->plan->ops->allocate(run->backend, bytes, &state->state));
+        LORS_TRY(run->plan->ops->allocate(run->plan->devices[job->device].backend, LORS_ON_DEVICE,
+                                          bytes, &state->state));
     }
     return LORS_OK;
 }
 
-lors_call lors_run_job_call(lors_run_state *run, int64_t index)
+lors_call lors_run_job_call(lors_run_state *run, int64_t index, lors_queue *queue)
 {
     lors_call call = lors_plan_call(run->plan, &run->plan->jobs[index]);
     lors_run_job *state = &run->jobs[index];
-    call.backend = run->backend;
+    call.queue = queue;
     call.state = (lors_view){state->state, 0};
     call.constants = state->constants;
     call.results = state->results;
     return call;
 }
 
-lors_status lors_run_job_start(lors_run_state *run, int64_t index)
+/* The method's beginning, where its state is shared by the workers: done before any goes on. */
+static lors_status begin_job(lors_run_state *run, int64_t index, lors_queue *queue)
+{
+    lors_call call = lors_run_job_call(run, index, queue);
+    LORS_TRY(run->plan->jobs[index].def->begin(&call));
+    return run->plan->ops->wait(queue);
+}
+
+lors_status lors_run_job_start(lors_run_state *run, int64_t index, lors_queue *queue)
 {
     const lors_job *job = &run->plan->jobs[index];
     lors_run_job *state = &run->jobs[index];
@@ -71,9 +81,8 @@ lors_status lors_run_job_start(lors_run_state *run, int64_t index)
         state->started = true;
         state->n_left = job->n_ranges;
         status = allocate_job(run, job, state);
-        if (status == LORS_OK && job->def && job->def->begin) {
-            lors_call call = lors_run_job_call(run, index);
-            status = job->def->begin(&call);
+        if (status == LORS_OK && job->n_phases > 1 && job->def->begin) {
+            status = begin_job(run, index, queue);
         }
     }
     pthread_mutex_unlock(&run->lock);
@@ -117,6 +126,14 @@ static lors_store_block tree_sum(const lors_store_block *blocks, uint64_t n)
     return sum;
 }
 
+static void release_state(lors_run_state *run, int64_t index)
+{
+    const lors_plan *plan = run->plan;
+    lors_run_job *state = &run->jobs[index];
+    plan->ops->release(plan->devices[plan->jobs[index].device].backend, state->state);
+    state->state = NULL;
+}
+
 /* Keep of a finished job what the report says, and let the rest go. Called under the lock. */
 static void end_job(lors_run_state *run, int64_t index)
 {
@@ -133,44 +150,64 @@ static void end_job(lors_run_state *run, int64_t index)
     for (int32_t k = 0; k < job->n_models; k++) {
         state->results[k].zero = job->reads_source && !state->changed[k];
     }
-    run->plan->ops->release(run->backend, state->state);
-    state->state = NULL;
+    release_state(run, index);
     lors_free(state->blocks);
     state->blocks = NULL;
     state->hash = lors_run_fold_digests(state->digests[job->n_models + 1], job->out_bytes);
     run->n_done_jobs++;
 }
 
-lors_status lors_run_job_unit_done(lors_run_state *run, const lors_unit *unit, double seconds)
+lors_status lors_run_job_settle(lors_call *call, lors_worker *w, const lors_job *job, int32_t phase)
+{
+    const lors_backend_ops *ops = w->run->plan->ops;
+    if (job->def->settles_on_host) {
+        uint64_t n_bytes = lors_plan_state_bytes(w->run->plan, job);
+        LORS_TRY(ops->download(w->queue, w->survey, call->state, n_bytes));
+        LORS_TRY(ops->wait(w->queue));
+        call->state_on_host = ops->host_bytes(w->survey);
+    }
+    return job->def->settle(call, phase);
+}
+
+/* The last unit of a phase settles it, before any other can go on to the next. */
+static lors_status settle_phase(lors_run_state *run, const lors_unit *unit, lors_worker *w)
+{
+    lors_call call = lors_run_job_call(run, unit->job, w->queue);
+    LORS_TRY(lors_run_job_settle(&call, w, &run->plan->jobs[unit->job], unit->phase));
+    return run->plan->ops->wait(w->queue);
+}
+
+lors_status lors_run_job_unit_done(lors_run_state *run, const lors_unit *unit, lors_worker *w,
+                                   double seconds)
 {
     const lors_job *job = &run->plan->jobs[unit->job];
     lors_run_job *state = &run->jobs[unit->job];
-    lors_status status = LORS_OK;
     pthread_mutex_lock(&run->lock);
     state->seconds += seconds;
     run->compute_seconds += seconds;
-    if (--state->n_left == 0) {
-        if (unit->phase < job->n_phases - 1) {
-            lors_call call = lors_run_job_call(run, unit->job);
-            status = job->def->settle(&call, unit->phase);
-        }
-        state->phase++;
-        state->n_left = job->n_ranges;
-        if (state->phase == job->n_phases) {
-            end_job(run, unit->job);
-        }
-        pthread_cond_broadcast(&run->changed);
-    }
+    bool last = --state->n_left == 0;
     pthread_mutex_unlock(&run->lock);
-    return status;
+    if (!last) {
+        return LORS_OK;
+    }
+    if (unit->phase < job->n_phases - 1) {
+        LORS_TRY(settle_phase(run, unit, w));
+    }
+    pthread_mutex_lock(&run->lock);
+    state->n_left = job->n_ranges;
+    state->phase++;
+    if (state->phase == job->n_phases) {
+        end_job(run, unit->job);
+    }
+    pthread_cond_broadcast(&run->changed);
+    pthread_mutex_unlock(&run->lock);
+    return LORS_OK;
 }
 
 void lors_run_job_clear(lors_run_state *run, int64_t index)
 {
     lors_run_job *state = &run->jobs[index];
-    if (state->state) {
-        run->plan->ops->release(run->backend, state->state);
-    }
+    release_state(run, index);
     for (int32_t i = 0; state->digests && i < run->plan->jobs[index].n_models + 2; i++) {
         lors_free(state->digests[i]);
     }

@@ -1,4 +1,9 @@
-/* method_harness.h - drive the callbacks of a method as a run does, over arrays in memory. */
+/* method_harness.h - drive the callbacks of a method as a run does, over arrays in memory.
+ *
+ * On the CPU, or on the device that LORS_TEST_DEVICE names in the environment; what is computed
+ * there by tiles must be the same bits as on the CPU. With LORS_EMULATED in the environment the
+ * device is slow, and fewer examples will do.
+ */
 #ifndef LORS_TESTS_METHOD_HARNESS_H
 #define LORS_TESTS_METHOD_HARNESS_H
 
@@ -12,7 +17,7 @@
 #include "method/method_def.h"
 #include "method/method_table.h"
 
-enum { MERGE_MAX_MODELS = 8, MERGE_MAX_PARAMS = 8 };
+enum { MERGE_MAX_MODELS = 20, MERGE_MAX_PARAMS = 8 };
 
 /* A merge of one tensor. Fill in base (NULL: none) and models; parameters have their defaults. */
 typedef struct merge {
@@ -22,8 +27,10 @@ typedef struct merge {
     const float *base, *models[MERGE_MAX_MODELS];
     lors_cell cells[MERGE_MAX_PARAMS * MERGE_MAX_MODELS];
     int64_t tile;    /* elements; 0: one tile of everything */
+    int32_t batch;   /* matrices at once; 0: as many as the backend likes */
     bool backwards;  /* tiles in the opposite order */
     bool no_skip;    /* compute also models that equal the base */
+    bool exact;      /* low-rank parts by the singular value decomposition alone */
     /* What comes of it. */
     double *acc;     /* [n]; what apply computed */
     float *values;   /* [n]; stored and read again */
@@ -42,6 +49,8 @@ lors_status merge_check(merge *m);
 void merge_run(merge *m, lors_dtype dtype);
 void merge_free(merge *m);
 size_t merge_stored_bytes(const merge *m, lors_dtype dtype);
+/* Is the device so slow that fewer examples will do? */
+bool merge_is_slow(void);
 
 /* Base, and models that are the base plus a small update, all exact in `dtype`. Free with free. */
 float *made_base(int64_t n, lors_dtype dtype, uint64_t seed);
@@ -53,5 +62,9 @@ void expect_near(const merge *m, const double *wanted, double tolerance);
 #define assert_ok(call) assert_int_equal((call), LORS_OK)
 
 extern const lors_dtype merge_dtypes[3]; /* those a result may be stored as */
+
+/* What main returns: 77 where the device asked for is missing. */
+int merge_test_group(const char *name, const struct CMUnitTest *tests, size_t n_tests);
+#define merge_tests(name, tests) merge_test_group(name, tests, sizeof(tests) / sizeof *(tests))
 
 #endif

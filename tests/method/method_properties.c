@@ -5,11 +5,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SEEDS = 12 };
-
 static const int64_t shapes[][2] = {{1, 1}, {1, 9}, {13, 7}, {40, 60}, {90, 100}};
 
 enum { N_SHAPES = sizeof shapes / sizeof *shapes };
+
+static uint64_t seeds(void)
+{
+    return merge_is_slow() ? N_SHAPES : 12;
+}
 
 void give_models(merge *m, lors_dtype dtype, uint64_t seed)
 {
@@ -52,7 +55,7 @@ void expect_same_bytes(merge *a, merge *b, lors_dtype dtype)
 
 void property_equal_models(merge_maker make)
 {
-    for (uint64_t i = 0; i < SEEDS; i++) {
+    for (uint64_t i = 0; i < seeds(); i++) {
         lors_dtype dtype = merge_dtypes[i % 3];
         merge m = make(shapes[i % N_SHAPES][0], shapes[i % N_SHAPES][1], 3);
         give_models(&m, dtype, i + 1);
@@ -68,7 +71,7 @@ void property_equal_models(merge_maker make)
 
 void property_one_weight(merge_maker make)
 {
-    for (uint64_t i = 0; i < SEEDS; i++) {
+    for (uint64_t i = 0; i < seeds(); i++) {
         lors_dtype dtype = merge_dtypes[i % 3];
         merge m = make(shapes[i % N_SHAPES][0], shapes[i % N_SHAPES][1], 3);
         give_models(&m, dtype, i + 50);
@@ -86,7 +89,7 @@ void property_permuted(merge_maker make)
 {
     static const int orders[][3] = {{1, 0, 2}, {2, 1, 0}, {1, 2, 0}};
     int64_t n_different = 0, n_all = 0;
-    for (uint64_t i = 0; i < SEEDS; i++) {
+    for (uint64_t i = 0; i < seeds(); i++) {
         merge m = make(shapes[i % N_SHAPES][0], shapes[i % N_SHAPES][1], 3);
         give_models(&m, merge_dtypes[i % 3], i + 80);
         set_three_weights(&m);
@@ -124,7 +127,7 @@ static float *scaled(const float *x, int64_t n, int power)
 void property_scaled(merge_maker make)
 {
     static const int powers[] = {1, -3, 60, -60};
-    for (uint64_t i = 0; i < SEEDS; i++) {
+    for (uint64_t i = 0; i < seeds(); i++) {
         merge m = make(shapes[i % N_SHAPES][0], shapes[i % N_SHAPES][1], 3);
         int64_t n = m.n_rows * m.n_cols;
         int power = powers[i % 4];

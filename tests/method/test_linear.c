@@ -135,5 +135,5 @@ int main(void)
         cmocka_unit_test(negative_zero_survives),
         cmocka_unit_test(a_weight_of_zero_leaves_no_trace),
     };
-    return cmocka_run_group_tests_name("linear", tests, NULL, NULL);
+    return merge_tests("linear", tests);
 }

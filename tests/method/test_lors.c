@@ -316,6 +316,83 @@ static void ranks_by_energy_keep_it(void **state)
     }
 }
 
+static void expect_same_results(const merge *a, const merge *b)
+{
+    for (int32_t k = 0; k < a->n_models; k++) {
+        const lors_model_result *left = &a->results[k], *right = &b->results[k];
+        assert_int_equal(left->zero, right->zero);
+        if (!left->zero) { /* else it may not have been computed at all */
+            assert_int_equal(left->n_kept, right->n_kept);
+            assert_int_equal(left->certificate.rank, right->certificate.rank);
+            assert_string_equal(left->certificate.path, right->certificate.path);
+            assert_true(left->certificate.energy == right->certificate.energy);
+        }
+    }
+}
+
+/* Seven models that differ in all that makes a difference: the same whether they come one by one or
+ * several at a time, and whatever stands beside them. */
+static void any_batch_gives_the_same(void **state)
+{
+    (void)state;
+    static const double ranks[] = {2, 0, 5, 1e9, 0, 3, 1}, densities[] = {.2, .3, 1, .1, 0, .2, .5};
+    for (uint64_t seed = 1; seed < (merge_is_slow() ? 3 : 7); seed++) {
+        merge m = lors(seed % 2 ? 60 : 150, seed % 2 ? 33 : 90, 7);
+        give_models(&m, LORS_F32, seed);
+        set_three_weights(&m);
+        for (int32_t k = 0; k < 7; k++) {
+            merge_set_model(&m, "rank", k, ranks[((uint64_t)k + seed) % 7]);
+            merge_set_model(&m, "density", k, densities[((uint64_t)k + 3 * seed) % 7]);
+        }
+        m.cells[lors_method_param(&m.def->info, "rank") * 7 + 6] = (lors_cell){0, 0.7};
+        memcpy((void *)(uintptr_t)m.models[seed % 7], m.base,
+               (size_t)(m.n_rows * m.n_cols) * sizeof(float)); /* a frozen one */
+        m.batch = 1;
+        m.exact = seed == 2;
+        merge_run(&m, LORS_F32);
+        for (int32_t batch = 2; batch <= 7; batch++) {
+            merge other = m;
+            other.acc = NULL;
+            other.values = NULL;
+            other.stored = NULL;
+            other.batch = batch;
+            other.tile = batch % 2 ? LORS_BLOCK : 0;
+            merge_run(&other, LORS_F32);
+            expect_values(&other, m.values);
+            assert_memory_equal(m.acc, other.acc, (size_t)(m.n_rows * m.n_cols) * sizeof *m.acc);
+            expect_same_results(&m, &other);
+            merge_free(&other);
+        }
+        forget_models(&m);
+    }
+}
+
+/* The same up to the bounds of both solvers; and the solver is the one asked for. */
+static void exact_is_the_decomposition(void **state)
+{
+    (void)state;
+    merge m = lors(60, 33, 2);
+    give_models(&m, LORS_F32, 5);
+    merge_set(&m, "density", 0);
+    merge_set(&m, "lambda", 1);
+    merge_set_model(&m, "weight", 1, 0);
+    merge other = m;
+    other.exact = true;
+    merge_run(&m, LORS_F32);
+    merge_run(&other, LORS_F32);
+    double square = 0, rest = 0;
+    for (int64_t i = 0; i < 60 * 33; i++) {
+        square += m.acc[i] * m.acc[i];
+        rest += (m.acc[i] - other.acc[i]) * (m.acc[i] - other.acc[i]);
+    }
+    assert_true(sqrt(rest) <= 1e-4 * sqrt(square));
+    assert_string_not_equal(m.results[0].certificate.path, "svd");
+    assert_string_equal(other.results[0].certificate.path, "svd");
+    assert_string_equal(other.results[1].certificate.path, "svd");
+    merge_free(&other);
+    forget_models(&m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -331,6 +408,8 @@ int main(void)
         cmocka_unit_test(models_add_up),
         cmocka_unit_test(a_zero_task_vector_adds_nothing),
         cmocka_unit_test(ranks_by_energy_keep_it),
+        cmocka_unit_test(any_batch_gives_the_same),
+        cmocka_unit_test(exact_is_the_decomposition),
     };
-    return cmocka_run_group_tests_name("lors", tests, NULL, NULL);
+    return merge_tests("lors", tests);
 }

@@ -184,5 +184,5 @@ int main(void)
         cmocka_unit_test(degenerate_pairs_go_straight),
         cmocka_unit_test(extreme_scales_have_an_angle),
     };
-    return cmocka_run_group_tests_name("slerp", tests, NULL, NULL);
+    return merge_tests("slerp", tests);
 }

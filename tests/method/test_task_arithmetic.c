@@ -115,7 +115,7 @@ static void order_does_not_matter_at_midpoints(void **state)
         }
     }
     int64_t n_different = 0, n_all = 0;
-    for (int i = 0; i < 6 * 6 * 6; i++) {
+    for (int i = 0; i < 6 * 6 * 6; i += merge_is_slow() ? 25 : 1) {
         double w[] = {weights[i % 6], weights[i / 6 % 6], weights[i / 36]};
         merge m = arithmetic(8, 64, 3), other = arithmetic(8, 64, 3);
         m.base = other.base = base;
@@ -190,5 +190,5 @@ int main(void)
         cmocka_unit_test(decimal_weights_that_cancel_are_refused),
         cmocka_unit_test(convert_keeps_the_base),
     };
-    return cmocka_run_group_tests_name("task_arithmetic", tests, NULL, NULL);
+    return merge_tests("task_arithmetic", tests);
 }

@@ -259,6 +259,71 @@ static void a_frozen_model_leaves_no_trace(void **state)
     forget_models(&m);
 }
 
+typedef struct magnitude {
+    float value;
+    int64_t index;
+} magnitude;
+
+static int by_magnitude(const void *left, const void *right)
+{
+    const magnitude *a = left, *b = right;
+    if (fabsf(a->value) != fabsf(b->value)) {
+        return fabsf(a->value) > fabsf(b->value) ? -1 : 1;
+    }
+    return a->index < b->index ? -1 : 1;
+}
+
+/* trimmed [n]: the task vector, f32, where it is among the n_kept largest, else 0. */
+static void trim(const merge *m, int32_t k, int64_t n_kept, double *trimmed)
+{
+    int64_t n = m->n_rows * m->n_cols;
+    magnitude *order = malloc((size_t)n * sizeof *order);
+    for (int64_t i = 0; i < n; i++) {
+        order[i] = (magnitude){m->models[k][i] - m->base[i], i};
+        trimmed[i] = 0;
+    }
+    qsort(order, (size_t)n, sizeof *order, by_magnitude);
+    for (int64_t i = 0; i < n_kept; i++) {
+        int64_t at = order[i].index;
+        trimmed[at] = (double)m->models[k][at] - (double)m->base[at];
+    }
+    free(order);
+}
+
+/* As many models as nobody would write by hand, against the formula written plainly. */
+static void twenty_models_follow_the_formula(void **state)
+{
+    (void)state;
+    enum { ROWS = 31, COLS = 17, N = ROWS * COLS, MODELS = 20 };
+    static double trimmed[MODELS][N];
+    merge m = ties(ROWS, COLS, MODELS);
+    give_models(&m, LORS_F32, 11);
+    merge_set(&m, "lambda", 0.8);
+    for (int32_t k = 0; k < MODELS; k++) {
+        double density = 0.05 * (k + 1), count = floor(density * N);
+        merge_set_model(&m, "weight", k, k % 6 == 5 ? -0.3 : 0.1 * (k % 4 + 1));
+        merge_set_model(&m, "density", k, density);
+        trim(&m, k, (int64_t)count, trimmed[k]);
+    }
+    merge_run(&m, LORS_F32);
+    int32_t weight = lors_method_param(&m.def->info, "weight");
+    for (int64_t i = 0; i < N; i++) {
+        double vote = 0, sum = 0, weights = 0;
+        for (int32_t k = 0; k < MODELS; k++) {
+            vote += m.cells[weight * MODELS + k].number * trimmed[k][i];
+        }
+        for (int32_t k = 0; k < MODELS; k++) {
+            double w = m.cells[weight * MODELS + k].number, term = w * trimmed[k][i];
+            bool agrees = vote >= 0 ? term > 0 : term < 0;
+            sum += agrees ? term : 0;
+            weights += agrees ? w : 0;
+        }
+        double wanted = 0.8 * (fabs(weights) > 1e-9 ? sum / weights : sum); /* 0 counts as 1 */
+        assert_true(fabs(m.acc[i] - wanted) <= 1e-9 * fabs(wanted) + 1e-15);
+    }
+    forget_models(&m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -274,6 +339,7 @@ int main(void)
         cmocka_unit_test(ties_at_the_threshold_go_to_the_lowest_index),
         cmocka_unit_test(a_single_element_is_kept_whole_or_not),
         cmocka_unit_test(a_frozen_model_leaves_no_trace),
+        cmocka_unit_test(twenty_models_follow_the_formula),
     };
-    return cmocka_run_group_tests_name("ties", tests, NULL, NULL);
+    return merge_tests("ties", tests);
 }

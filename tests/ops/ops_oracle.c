@@ -70,8 +70,9 @@ static bool is_kept(const oracle_sum *sum, int32_t model, int64_t i)
 
 static double term_of(const oracle_sum *sum, int32_t model, int64_t i)
 {
-    double base = sum->base ? sum->base[i] : 0, low = sum->low ? sum->low[i] : 0;
-    double x = sum->stack[model * sum->stride + i];
+    int64_t at = model * sum->stride + i;
+    double base = sum->base ? sum->base[i] : 0, low = sum->low ? sum->low[at] : 0;
+    double x = sum->stack[at];
     return sum->weights[model] * (is_kept(sum, model, i) ? x - base : low);
 }
 
@@ -89,12 +90,30 @@ static double compensated(const double *x, int n)
     return isfinite(sum) && lost != 0 ? sum + lost : sum;
 }
 
-enum { ORACLE_MAX_MODELS = 64 };
+enum { ORACLE_MAX_MODELS = LORS_MAX_MODELS };
+
+/* Each model onto what is there; without `add` the first is all that is there. */
+static double accumulate_in_order(const oracle_sum *sum, double before, int64_t i)
+{
+    double acc = sum->add ? before : 0;
+    bool fresh = !sum->add;
+    for (int32_t m = 0; m < sum->n_models; m++) {
+        if (sum->weights[m] != 0) {
+            double part = sum->scale * term_of(sum, m, i);
+            acc = fresh ? part : acc + part;
+            fresh = false;
+        }
+    }
+    return acc;
+}
 
 double oracle_accumulate(const oracle_sum *sum, double before, int64_t i)
 {
     double terms[ORACLE_MAX_MODELS], weights[ORACLE_MAX_MODELS], magnitudes = 0;
     int n_terms = 0, n_weights = 0;
+    if (sum->in_order) {
+        return accumulate_in_order(sum, before, i);
+    }
     for (int32_t m = 0; m < sum->n_models; m++) {
         if (sum->weights[m] == 0) {
             continue; /* leaves no trace */
@@ -130,12 +149,24 @@ int8_t oracle_sign(const oracle_sum *sum, int64_t i)
     return total >= 0 ? 1 : -1;
 }
 
+static bool agree(const oracle_agreement *models, int64_t i)
+{
+    bool all = models->stack && models->n_models > 0;
+    for (int32_t m = 1; all && m < models->n_models; m++) {
+        all =
+            lors_f32_bits(models->stack[m * models->stride + i]) == lors_f32_bits(models->stack[i]);
+    }
+    return all;
+}
+
 void oracle_store_block(oracle_store *out, lors_dtype dtype, const double *acc, const float *base,
-                        int64_t n, bool zero_nonfinite)
+                        const oracle_agreement *models, int64_t n, bool zero_nonfinite)
 {
     for (int64_t i = 0; i < n; i++) {
         double exact = base ? base[i] : acc[i];
-        if (base && acc[i] != 0) {
+        if (agree(models, i)) {
+            exact = models->stack[i];
+        } else if (base && acc[i] != 0) {
             exact = base[i] + acc[i];
         }
         out->bits[i] = oracle_narrow(dtype, exact);

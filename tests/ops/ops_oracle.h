@@ -11,7 +11,7 @@ uint32_t oracle_narrow(lors_dtype dtype, double value);
 
 /* A lors_sum over host arrays, one element of it. `absent` members are NULL. */
 typedef struct oracle_sum {
-    const float *stack, *base, *low;
+    const float *stack, *base, *low; /* low: a stack, too */
     const uint8_t *masks;
     const int8_t *signs;
     int64_t stride;
@@ -19,7 +19,7 @@ typedef struct oracle_sum {
     const double *weights;
     lors_divisor divisor;
     double divisor_value, scale;
-    bool add;
+    bool add, in_order;
 } oracle_sum;
 
 double oracle_accumulate(const oracle_sum *sum, double before, int64_t i);
@@ -32,8 +32,15 @@ typedef struct oracle_store {
     uint32_t n_overflow, n_nan, n_infinite, first_bad;
 } oracle_store;
 
+/* Models whose common value is the result; `stack` NULL: not looked for. */
+typedef struct oracle_agreement {
+    const float *stack;
+    int64_t stride;
+    int32_t n_models;
+} oracle_agreement;
+
 void oracle_store_block(oracle_store *out, lors_dtype dtype, const double *acc, const float *base,
-                        int64_t n, bool zero_nonfinite);
+                        const oracle_agreement *models, int64_t n, bool zero_nonfinite);
 
 /* mask [n]: 1 for the k largest magnitudes, ties by lowest index, no NaN. Returns how many. */
 uint64_t oracle_select(uint8_t *mask, const float *x, int64_t n, uint64_t k);

@@ -1,4 +1,4 @@
-/* test_select.c - the exact choice of the largest magnitudes, against sorting. */
+/* test_select.c - the exact choice of the largest magnitudes, against sorting; slices at once. */
 #include "ops_bench.h"
 
 #include <math.h>
@@ -37,10 +37,13 @@ static int pieces_of(piece *pieces, int64_t n, synth_stream *stream)
     return count;
 }
 
-/* Half of the pieces, so that two threads count at once. */
+/* Half of the pieces, so that two queues count at once, each in a thread of its own. */
 typedef struct counter {
-    ops_bench *bench;
-    lors_view state, x;
+    const lors_backend_ops *ops;
+    lors_queue *queue;
+    lors_selection selection;
+    lors_view x;
+    int64_t stride;
     int32_t pass;
     const piece *pieces;
     int n_pieces, start, step;
@@ -50,76 +53,149 @@ typedef struct counter {
 static void *count_pieces(void *argument)
 {
     counter *c = argument;
-    for (int i = c->start; i < c->n_pieces; i += c->step) {
-        lors_status status = c->bench->ops->select_count(
-            c->bench->backend, c->state, c->pass, lors_view_at(c->x, 4 * c->pieces[i].first),
-            c->pieces[i].first, c->pieces[i].n);
-        c->status = status == LORS_OK ? c->status : status;
+    for (int i = c->start; i < c->n_pieces && c->status == LORS_OK; i += c->step) {
+        lors_selection selection = c->selection;
+        c->status = c->ops->select_count(c->queue, &selection, c->pass,
+                                         lors_view_at(c->x, 4 * c->pieces[i].first), c->stride,
+                                         c->pieces[i].first, c->pieces[i].n);
+        memset(&selection, 0xff, sizeof selection); /* taken over before the call returned */
+    }
+    if (c->status == LORS_OK && c->step > 1) {
+        c->status = c->ops->wait(c->queue);
     }
     return NULL;
 }
 
-static void count_pass(counter c, bool threaded)
+/* second: a queue for the other half, or NULL. */
+static void count_pass(counter c, lors_queue *second)
 {
     counter halves[2] = {c, c};
     pthread_t thread;
     for (int i = 0; i < 2; i++) {
         halves[i].start = i;
-        halves[i].step = 2;
+        halves[i].step = second ? 2 : 1;
+        halves[i].queue = i ? second : c.queue;
     }
-    if (threaded) {
+    if (second) {
         assert_int_equal(pthread_create(&thread, NULL, count_pieces, &halves[1]), 0);
         count_pieces(&halves[0]);
         assert_int_equal(pthread_join(thread, NULL), 0);
     } else {
         count_pieces(&halves[0]);
-        count_pieces(&halves[1]);
     }
     assert_ok(halves[0].status);
     assert_ok(halves[1].status);
 }
 
-/* shuffle: 0 in one call, else the seed of a random split and order. */
-static void check_select(ops_bench *bench, const float *x, int64_t n, uint64_t k, uint64_t shuffle,
-                         bool threaded)
+/* What is to be selected: of each slice of x its own k. shuffle: 0 in one call, else the seed of a
+ * random split and order. */
+typedef struct choice {
+    const float *x;
+    int64_t n, stride;
+    int32_t n_slices;
+    const uint64_t *k;
+    uint64_t shuffle;
+    bool two_queues;
+} choice;
+
+static uint64_t state_bytes(const ops_bench *bench, const choice *c)
+{
+    return (uint64_t)c->n_slices * bench->ops->select_bytes((uint64_t)c->n);
+}
+
+static int64_t all_of(const choice *c)
+{
+    return (c->n_slices - 1) * c->stride + c->n;
+}
+
+/* Begin, count, settle: the state is ready for keep_top. */
+static void select_slices(ops_bench *bench, const choice *c, const lors_selection *selection,
+                          lors_view values, synth_stream *stream)
 {
     const lors_backend_ops *ops = bench->ops;
     piece pieces[MAX_PIECES];
-    synth_stream stream = {shuffle, 0};
-    lors_view state = ops_scratch(bench, ops->select_bytes((uint64_t)n));
-    lors_view values = ops_copy_of(bench, x, n, 4), mask = ops_buffer_of(bench, n, 1);
-    assert_ok(ops->select_begin(bench->backend, state, (uint64_t)n, k));
+    uint64_t k[LORS_MAX_MODELS];
+    lors_queue *second = c->two_queues ? ops_second_queue(bench) : NULL;
+    memcpy(k, c->k, (size_t)c->n_slices * sizeof *k);
+    assert_ok(ops->select_begin(bench->queue, selection, k));
+    memset(k, 0xff, sizeof k); /* taken over before the call returned */
+    if (second) {
+        assert_ok(ops->wait(bench->queue));
+    }
     for (int32_t pass = 0; pass < LORS_SELECT_PASSES; pass++) {
-        int n_pieces = pieces_of(pieces, n, shuffle ? &stream : NULL);
-        counter c = {bench, state, values, pass, pieces, n_pieces, 0, 1, LORS_OK};
-        count_pass(c, threaded);
-        assert_ok(ops->select_settle(bench->backend, state, pass));
+        int n_pieces = pieces_of(pieces, c->n, c->shuffle ? stream : NULL);
+        counter count = {.ops = ops,
+                         .queue = bench->queue,
+                         .selection = *selection,
+                         .x = values,
+                         .stride = c->stride,
+                         .pass = pass,
+                         .pieces = pieces,
+                         .n_pieces = n_pieces};
+        count_pass(count, second);
+        assert_ok(ops->select_settle(bench->queue, selection, pass));
+        if (second) {
+            assert_ok(ops->wait(bench->queue));
+        }
     }
-    int n_pieces = pieces_of(pieces, n, shuffle ? &stream : NULL);
-    for (int i = 0; i < n_pieces; i++) {
-        assert_ok(ops->keep_top(bench->backend, state, lors_view_at(mask, pieces[i].first),
-                                lors_view_at(values, 4 * pieces[i].first), pieces[i].first,
-                                pieces[i].n));
-    }
-    uint8_t *wanted = malloc((size_t)n + 1);
-    uint64_t n_wanted = oracle_select(wanted, x, n, k), n_kept = UINT64_MAX;
-    assert_ok(ops->select_kept(bench->backend, state, &n_kept));
-    assert_int_equal(n_kept, n_wanted);
+}
+
+/* The mask and the counts, against sorting; what lies between slices of the mask stays. */
+static void check_masks(ops_bench *bench, const choice *c, lors_view mask, lors_view kept)
+{
+    uint8_t *wanted = malloc((size_t)c->n + 1);
     const uint8_t *got = ops_host(bench, mask);
-    for (int64_t i = 0; i < n; i++) {
-        expect(got[i] == wanted[i], "n %lld k %llu element %lld (%a): %d", (long long)n,
-               (unsigned long long)k, (long long)i, (double)x[i], got[i]);
+    const uint64_t *n_kept = ops_host(bench, kept);
+    for (int32_t slice = 0; slice < c->n_slices; slice++) {
+        const float *x = c->x + slice * c->stride;
+        assert_int_equal(n_kept[slice], oracle_select(wanted, x, c->n, c->k[slice]));
+        for (int64_t i = 0; i < c->n; i++) {
+            expect(got[slice * c->stride + i] == wanted[i],
+                   "n %lld slice %d k %llu element %lld (%a): %d", (long long)c->n, slice,
+                   (unsigned long long)c->k[slice], (long long)i, (double)x[i],
+                   got[slice * c->stride + i]);
+        }
+        for (int64_t i = c->n; i < c->stride && slice < c->n_slices - 1; i++) {
+            assert_int_equal(got[slice * c->stride + i], 0xa5);
+        }
     }
-    ops_record(bench, got, (size_t)n);
-    ops_clear(bench);
+    ops_record(bench, got, (size_t)all_of(c));
     free(wanted);
+}
+
+static void check_choice(ops_bench *bench, const choice *c)
+{
+    const lors_backend_ops *ops = bench->ops;
+    piece pieces[MAX_PIECES];
+    synth_stream stream = {c->shuffle, 0};
+    lors_selection selection = {ops_scratch(bench, state_bytes(bench, c)), (uint64_t)c->n,
+                                c->n_slices};
+    lors_view values = ops_copy_of(bench, c->x, all_of(c), 4);
+    lors_view mask = ops_buffer_of(bench, all_of(c), 1);
+    lors_view kept = ops_buffer_of(bench, c->n_slices, 8);
+    select_slices(bench, c, &selection, values, &stream);
+    int n_pieces = pieces_of(pieces, c->n, c->shuffle ? &stream : NULL);
+    for (int i = 0; i < n_pieces; i++) {
+        uint64_t first = pieces[i].first;
+        assert_ok(ops->keep_top(bench->queue, &selection, lors_view_at(mask, first),
+                                lors_view_at(values, 4 * first), c->stride, first, pieces[i].n));
+    }
+    assert_ok(ops->select_kept(bench->queue, &selection, kept));
+    check_masks(bench, c, mask, kept);
+    ops_clear(bench);
+}
+
+static void check_select(ops_bench *bench, const float *x, int64_t n, uint64_t k, uint64_t shuffle,
+                         bool two_queues)
+{
+    check_choice(bench, &(choice){x, n, n, 1, &k, shuffle, two_queues});
 }
 
 static void check_all_k(ops_bench *bench, const float *x, int64_t n, uint64_t seed)
 {
     uint64_t all = (uint64_t)n;
     uint64_t ks[] = {0, 1, all / 5, all / 2, all > 0 ? all - 1 : 0, all, all + 1, UINT64_MAX};
-    for (size_t i = 0; i < sizeof ks / sizeof *ks; i++) {
+    for (size_t i = 0; i < sizeof ks / sizeof *ks; i += bench->emulated ? 2 : 1) {
         check_select(bench, x, n, ks[i], 0, false);
         check_select(bench, x, n, ks[i], seed + i + 1, false);
         check_select(bench, x, n, ks[i], seed + i + 100, true);
@@ -182,7 +258,7 @@ static void with_each_size(ops_bench *bench, void (*fill)(float *, int64_t, synt
 {
     static const int64_t sizes[] = {0, 1, 2, 7, 8191, 8192, 8193, 30000};
     float *x = malloc(30000 * sizeof *x);
-    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s += bench->emulated ? 3 : 1) {
         synth_stream stream = {(uint64_t)sizes[s] + 1, 0};
         fill(x, sizes[s], &stream);
         check_all_k(bench, x, sizes[s], 1000 * s);
@@ -249,27 +325,66 @@ static void ties_end_at_a_block(ops_bench *bench)
 static void a_state_serves_twice(ops_bench *bench)
 {
     enum { N = 20000 };
-    const lors_backend_ops *ops = bench->ops;
     float *x = malloc(N * sizeof *x);
-    uint8_t *wanted = malloc(N);
-    lors_view state = ops_scratch(bench, ops->select_bytes(N)), mask = ops_buffer_of(bench, N, 1);
+    choice c = {.x = x, .n = N, .stride = N, .n_slices = 1};
+    lors_selection selection = {ops_scratch(bench, state_bytes(bench, &c)), N, 1};
     for (uint64_t round = 0; round < 4; round++) {
         synth_stream stream = {round, 0};
         (round % 2 ? fill_few : fill_pairs)(x, N, &stream);
-        uint64_t k = 100 + 6000 * round, n_kept;
+        uint64_t k = 100 + 6000 * round;
+        c.k = &k;
         lors_view values = ops_copy_of(bench, x, N, 4);
-        assert_ok(ops->select_begin(bench->backend, state, N, k));
-        for (int32_t pass = 0; pass < LORS_SELECT_PASSES; pass++) {
-            assert_ok(ops->select_count(bench->backend, state, pass, values, 0, N));
-            assert_ok(ops->select_settle(bench->backend, state, pass));
-        }
-        assert_ok(ops->keep_top(bench->backend, state, mask, values, 0, N));
-        assert_ok(ops->select_kept(bench->backend, state, &n_kept));
-        assert_int_equal(n_kept, oracle_select(wanted, x, N, k));
-        assert_memory_equal(ops_host(bench, mask), wanted, N);
+        lors_view mask = ops_buffer_of(bench, N, 1), kept = ops_buffer_of(bench, 1, 8);
+        select_slices(bench, &c, &selection, values, &stream);
+        assert_ok(bench->ops->keep_top(bench->queue, &selection, mask, values, N, 0, N));
+        assert_ok(bench->ops->select_kept(bench->queue, &selection, kept));
+        check_masks(bench, &c, mask, kept);
     }
     free(x);
-    free(wanted);
+}
+
+/* --- slices ----------------------------------------------------------------------------------- */
+
+/* Slices of all kinds side by side, with a k each; NaN in some, nothing but NaN in one. */
+static void check_slices(ops_bench *bench, int64_t n, int64_t stride, int32_t n_slices,
+                         uint64_t seed)
+{
+    static void (*const fills[])(float *, int64_t, synth_stream *) = {
+        fill_any_bits, fill_few, fill_pairs, fill_zeros, fill_nan, fill_neighbours, fill_special,
+    };
+    float *x = malloc((size_t)(n_slices * stride + 1) * sizeof *x);
+    uint64_t k[LORS_MAX_MODELS], all = (uint64_t)n;
+    synth_stream stream = {seed, 0};
+    for (int32_t slice = 0; slice < n_slices; slice++) {
+        const uint64_t ks[] = {all / 5, 0, all, UINT64_MAX, all / 2, 1, all / 3, all + 1};
+        k[slice] = ks[((uint64_t)slice + seed) % 8];
+        fills[slice % 7](x + slice * stride, stride, &stream);
+        for (int64_t i = 0; i < stride && slice == 3; i++) {
+            x[slice * stride + i] = NAN;
+        }
+    }
+    for (int i = 0; i < 3; i++) {
+        choice c = {x, n, stride, n_slices, k, i ? seed + (uint64_t)i : 0, i == 2};
+        check_choice(bench, &c);
+    }
+    free(x);
+}
+
+static void slices_are_chosen_apart(ops_bench *bench)
+{
+    static const int64_t lengths[] = {1, 513, 8192, 8193, 30000};
+    for (uint64_t i = 0; i < (bench->emulated ? 4 : 5); i++) {
+        check_slices(bench, lengths[i], lengths[i], 5, 10 * i);
+        check_slices(bench, lengths[i], lengths[i] + 3, 7, 10 * i + 5);
+    }
+}
+
+/* More slices than matrices in a batch, up to the most models of a sum. */
+static void many_slices(ops_bench *bench)
+{
+    check_slices(bench, 9000, 9001, 9, 1);
+    check_slices(bench, 8300, 8300, 20, 2);
+    check_slices(bench, 70, 77, LORS_MAX_MODELS, 3);
 }
 
 int main(void)
@@ -284,6 +399,8 @@ int main(void)
         {"hardly any number", hardly_any_number},
         {"ties that end at a block", ties_end_at_a_block},
         {"a state serves twice", a_state_serves_twice},
+        {"slices are chosen apart", slices_are_chosen_apart},
+        {"many slices", many_slices},
     };
     return ops_run("select", cases, sizeof cases / sizeof *cases);
 }

@@ -1,4 +1,4 @@
-/* test_sums.c - differences, comparison, weighted sums in all their combinations, signs, dots. */
+/* test_sums.c - weighted sums in all their combinations, in any order and in a given one, signs. */
 #include "ops_bench.h"
 
 #include <math.h>
@@ -13,76 +13,9 @@ static const int64_t sizes[] = {0, 1, 7, 8, 511, 512, 513, 8191, 8192, 8193, 200
 
 enum { N_SIZES = sizeof sizes / sizeof *sizes, MAX_MODELS = 5 };
 
-/* --- subtract, compare ------------------------------------------------------------------------ */
+/* --- operands --------------------------------------------------------------------------------- */
 
-static void check_subtract(ops_bench *bench, const float *a, const float *b, int64_t n)
-{
-    lors_view from = ops_copy_of(bench, a, n, 4), less = ops_copy_of(bench, b, n, 4);
-    lors_view out = ops_buffer_of(bench, n, 4);
-    assert_ok(bench->ops->subtract(bench->backend, out, from, less, n));
-    assert_ok(bench->ops->subtract(bench->backend, from, from, less, n)); /* in place */
-    const float *got = ops_host(bench, out), *in_place = ops_host(bench, from);
-    for (int64_t i = 0; i < n; i++) {
-        uint32_t wanted = oracle_narrow(LORS_F32, (double)a[i] - (double)b[i]);
-        bool nan = isnan(a[i]) || isnan(b[i]) || (isinf(a[i]) && a[i] == b[i]);
-        expect(nan ? isnan(got[i]) : lors_f32_bits(got[i]) == wanted, "%a - %a: %a", (double)a[i],
-               (double)b[i], (double)got[i]);
-        expect(nan ? isnan(in_place[i]) : lors_f32_bits(in_place[i]) == wanted, "in place");
-    }
-    ops_clear(bench);
-}
-
-static void subtract_rounds_once(ops_bench *bench)
-{
-    enum { N = 20000 };
-    float *a = malloc(N * sizeof *a), *b = malloc(N * sizeof *b);
-    synth_values(a, N, 0.02, 1);
-    synth_values(b, N, 1e-4, 2);
-    for (int64_t i = 0; i < N; i++) {
-        b[i] = i % 3 ? a[i] + b[i] : b[i] * 1e-30f;
-    }
-    for (int s = 0; s < N_SIZES; s++) {
-        check_subtract(bench, a, b, sizes[s]);
-    }
-    for (int64_t i = 0; i < synth_special_n * synth_special_n; i++) {
-        a[i] = lors_f32_from_bits(synth_special[i / synth_special_n]);
-        b[i] = lors_f32_from_bits(synth_special[i % synth_special_n]);
-    }
-    check_subtract(bench, a, b, synth_special_n * synth_special_n);
-    free(a);
-    free(b);
-}
-
-static void compare_looks_at_bits(ops_bench *bench)
-{
-    enum { N = 8193 };
-    static const int64_t places[] = {0, 1, 7, 8191, 8192};
-    uint32_t *bits = malloc(N * sizeof *bits);
-    for (int64_t i = 0; i < N; i++) {
-        bits[i] = synth_special[i % synth_special_n];
-    }
-    lors_view a = ops_copy_of(bench, bits, N, 4), b = ops_copy_of(bench, bits, N, 4);
-    uint32_t *other = ops_host(bench, b);
-    bool same = false;
-    assert_ok(bench->ops->compare(bench->backend, a, b, N, &same));
-    assert_true(same); /* NaN too: the same bits are the same */
-    for (size_t p = 0; p < sizeof places / sizeof *places; p++) {
-        for (uint32_t flip = 1; flip != 0; flip <<= 31) { /* last bit, sign bit (-0 is not 0) */
-            other[places[p]] ^= flip;
-            assert_ok(bench->ops->compare(bench->backend, a, b, N, &same));
-            assert_false(same);
-            assert_ok(bench->ops->compare(bench->backend, a, b, places[p], &same));
-            assert_true(same); /* n ends before the difference; 0 elements are the same */
-            other[places[p]] ^= flip;
-        }
-    }
-    ops_clear(bench);
-    free(bits);
-}
-
-/* --- accumulate, elect_sign ------------------------------------------------------------------- */
-
-/* Operands of sums over up to 20000 elements of up to five models, with gaps between slices. */
+/* Operands of sums over up to 20000 elements of some models, with gaps between slices. */
 typedef struct operands {
     float *stack, *base, *low;
     uint8_t *masks;
@@ -91,22 +24,24 @@ typedef struct operands {
     int64_t n, stride;
 } operands;
 
-static operands operands_of(int64_t n, int64_t stride, bool special, uint64_t seed)
+static operands operands_of_many(int64_t n, int64_t stride, int32_t n_models, bool special,
+                                 uint64_t seed)
 {
     operands o = {.n = n, .stride = stride};
-    size_t all = (size_t)(stride * MAX_MODELS);
+    size_t all = (size_t)(stride * n_models);
     o.stack = malloc(all * sizeof *o.stack);
     o.masks = malloc(all);
     o.base = malloc((size_t)stride * sizeof *o.base);
-    o.low = malloc((size_t)stride * sizeof *o.low);
+    o.low = malloc(all * sizeof *o.low);
     o.signs = malloc((size_t)stride);
     o.before = malloc((size_t)stride * sizeof *o.before);
     synth_values(o.stack, (int64_t)all, 0.02, seed);
     synth_values(o.base, stride, 0.02, seed + 1);
-    synth_values(o.low, stride, 0.001, seed + 2);
+    synth_values(o.low, (int64_t)all, 0.001, seed + 2);
     synth_stream stream = {seed + 3, 0};
     for (size_t i = 0; i < all; i++) {
         uint64_t bits = synth_bits(&stream);
+        o.low[i] = i % 13 == 0 ? 0.0f : o.low[i];
         o.masks[i] = bits % 3 == 0 ? 0 : bits % 3 == 1 ? 1 : 255;
         if (bits >> 8 & 1) { /* equal to the base, so that terms are zero, or far from it */
             o.stack[i] = bits >> 9 & 1 ? o.base[(int64_t)i % stride] : o.stack[i] * 1e30f;
@@ -120,9 +55,13 @@ static operands operands_of(int64_t n, int64_t stride, bool special, uint64_t se
         o.signs[i] = synth_bits(&stream) & 1 ? 1 : -1;
         o.before[i] = synth_normal(&stream);
         o.base[i] = i % 11 == 0 ? -0.0f : o.base[i];
-        o.low[i] = i % 13 == 0 ? 0.0f : o.low[i];
     }
     return o;
+}
+
+static operands operands_of(int64_t n, int64_t stride, bool special, uint64_t seed)
+{
+    return operands_of_many(n, stride, MAX_MODELS, special, seed);
 }
 
 static void free_operands(operands *o)
@@ -142,7 +81,7 @@ static lors_sum on_device(ops_bench *bench, const oracle_sum *sum, int64_t n)
         .stack = ops_copy_of(bench, sum->stack, all, 4),
         .base = sum->base ? ops_copy_of(bench, sum->base, n, 4) : LORS_NO_VIEW,
         .masks = sum->masks ? ops_copy_of(bench, sum->masks, all, 1) : LORS_NO_VIEW,
-        .low = sum->low ? ops_copy_of(bench, sum->low, n, 4) : LORS_NO_VIEW,
+        .low = sum->low ? ops_copy_of(bench, sum->low, all, 4) : LORS_NO_VIEW,
         .signs = sum->signs ? ops_copy_of(bench, sum->signs, n, 1) : LORS_NO_VIEW,
         .stride = sum->stride,
         .n_models = sum->n_models,
@@ -150,19 +89,28 @@ static lors_sum on_device(ops_bench *bench, const oracle_sum *sum, int64_t n)
         .divisor = sum->divisor,
         .divisor_value = sum->divisor_value,
         .scale = sum->scale,
-        .add = sum->add};
+        .add = sum->add,
+        .in_order = sum->in_order};
 }
+
+/* --- accumulate ------------------------------------------------------------------------------- */
 
 static void check_accumulate(ops_bench *bench, const oracle_sum *sum, const double *before,
                              int64_t n)
 {
+    double weights[LORS_MAX_MODELS] = {0};
     lors_sum given = on_device(bench, sum, n);
     lors_view acc = ops_copy_of(bench, before, n, sizeof *before);
-    double *got = ops_host(bench, acc);
-    if (!sum->add) {
-        memset(got, 0xff, (size_t)n * sizeof *got); /* NaN: what was there must not matter */
+    if (!sum->add) { /* NaN: what was there must not matter */
+        memset(ops_host(bench, acc), 0xff, (size_t)n * sizeof *before);
+        ops_push(bench, acc);
     }
-    assert_ok(bench->ops->accumulate(bench->backend, acc, &given, n));
+    memcpy(weights, sum->weights, (size_t)sum->n_models * sizeof *weights);
+    given.weights = weights;
+    assert_ok(bench->ops->accumulate(bench->queue, acc, &given, n));
+    memset(weights, 0xff, sizeof weights); /* taken over before the call returned */
+    memset(&given, 0xff, sizeof given);
+    const double *got = ops_host(bench, acc);
     for (int64_t i = 0; i < n; i++) {
         double wanted = oracle_accumulate(sum, before[i], i);
         bool same = isnan(wanted) ? isnan(got[i]) : memcmp(&got[i], &wanted, sizeof wanted) == 0;
@@ -250,7 +198,8 @@ static void accumulate_ignores_what_is_masked(ops_bench *bench)
     uint8_t masks[] = {0, 0, 1, 0};
     int8_t signs[] = {1, 1, 1, 1};
     double weight = 2, before[4] = {0};
-    oracle_sum sum = {x, NULL, NULL, masks, NULL, 4, 1, &weight, LORS_DIVIDE_NOT, 0, 1, false};
+    oracle_sum sum = {.stack = x, .masks = masks, .stride = 4, .n_models = 1, .weights = &weight,
+                      .scale = 1};
     check_accumulate(bench, &sum, before, 4);
     sum.signs = signs;
     check_accumulate(bench, &sum, before, 4);
@@ -266,7 +215,7 @@ static void accumulate_does_not_depend_on_the_split(ops_bench *bench)
     oracle_sum plain = combination(&o, 15, 4, 3, weight_sets[0]);
     lors_sum sum = on_device(bench, &plain, N);
     lors_view one = ops_buffer_of(bench, N, 8), many = ops_buffer_of(bench, N, 8);
-    assert_ok(bench->ops->accumulate(bench->backend, one, &sum, N));
+    assert_ok(bench->ops->accumulate(bench->queue, one, &sum, N));
     for (uint64_t first = 0; first < N; first += LORS_BLOCK) {
         int64_t n = N - (int64_t)first < LORS_BLOCK ? N - (int64_t)first : LORS_BLOCK;
         lors_sum part = sum;
@@ -275,7 +224,7 @@ static void accumulate_does_not_depend_on_the_split(ops_bench *bench)
         part.low = lors_view_at(sum.low, 4 * first);
         part.masks = lors_view_at(sum.masks, first);
         part.signs = lors_view_at(sum.signs, first);
-        assert_ok(bench->ops->accumulate(bench->backend, lors_view_at(many, 8 * first), &part, n));
+        assert_ok(bench->ops->accumulate(bench->queue, lors_view_at(many, 8 * first), &part, n));
     }
     assert_memory_equal(ops_host(bench, one), ops_host(bench, many), N * 8);
     ops_record(bench, ops_host(bench, one), N * 8);
@@ -293,9 +242,10 @@ static void accumulate_is_within_its_error(ops_bench *bench)
     oracle_sum plain = combination(&o, 1, 0, MODELS, w);
     lors_sum sum = on_device(bench, &plain, N);
     lors_view acc = ops_buffer_of(bench, N, 8), out = ops_buffer_of(bench, N, 4);
-    lors_store_block blocks[3];
-    assert_ok(bench->ops->accumulate(bench->backend, acc, &sum, N));
-    assert_ok(bench->ops->store(bench->backend, out, LORS_F32, acc, sum.base, N, false, blocks));
+    lors_store store = {.dtype = LORS_F32, .acc = acc, .base = sum.base};
+    store.blocks = ops_buffer_of(bench, 3, sizeof(lors_store_block));
+    assert_ok(bench->ops->accumulate(bench->queue, acc, &sum, N));
+    assert_ok(bench->ops->store(bench->queue, out, &store, N));
     const float *got = ops_host(bench, out);
     for (int64_t i = 0; i < N; i++) {
         long double exact = o.base[i], terms = fabsl((long double)o.base[i]);
@@ -313,6 +263,97 @@ static void accumulate_is_within_its_error(ops_bench *bench)
     free_operands(&o);
 }
 
+/* As many models as a sum may have, and more than fit some table of a kernel. */
+static void sums_take_many_models(ops_bench *bench)
+{
+    enum { N = 700, STRIDE = 701 };
+    static const int32_t counts[] = {20, 33, LORS_MAX_MODELS};
+    double weights[LORS_MAX_MODELS];
+    operands o = operands_of_many(N, STRIDE, LORS_MAX_MODELS, false, 700);
+    for (int32_t m = 0; m < LORS_MAX_MODELS; m++) {
+        weights[m] = m % 9 == 4 ? 0 : (double)(m % 7 - 2) / 3;
+    }
+    for (int c = 0; c < 3; c++) {
+        for (unsigned which = 0; which < 16; which += 5) {
+            for (int in_order = 0; in_order < (which & 8 ? 1 : 2); in_order++) {
+                oracle_sum sum = combination(&o, which, in_order ? 1 : 4, counts[c], weights);
+                sum.in_order = in_order;
+                check_accumulate(bench, &sum, o.before, N);
+            }
+        }
+    }
+    free_operands(&o);
+}
+
+/* --- in order --------------------------------------------------------------------------------- */
+
+static void in_order_in_all_combinations(ops_bench *bench)
+{
+    for (int special = 0; special < 2; special++) {
+        int64_t n = special ? 77 : 600;
+        operands o = operands_of(n, n + 9, special, 800 + (uint64_t)special);
+        for (unsigned i = 0; i < 8 * 2 * 5; i++) {
+            int32_t n_models = (int32_t)(i / 16);
+            oracle_sum sum =
+                combination(&o, i % 8, i / 8 % 2, n_models + n_models / 4, weight_sets[i % 4]);
+            sum.in_order = true;
+            check_accumulate(bench, &sum, o.before, n);
+        }
+        free_operands(&o);
+    }
+}
+
+/* The models from .. from + count - 1 of a sum. */
+static lors_sum models_of(const lors_sum *sum, int32_t from, int32_t count)
+{
+    lors_sum part = *sum;
+    uint64_t at = (uint64_t)(from * sum->stride);
+    part.stack = lors_view_at(sum->stack, 4 * at);
+    part.low = sum->low.memory ? lors_view_at(sum->low, 4 * at) : LORS_NO_VIEW;
+    part.masks = sum->masks.memory ? lors_view_at(sum->masks, at) : LORS_NO_VIEW;
+    part.weights = sum->weights + from;
+    part.n_models = count;
+    part.add = sum->add || from > 0;
+    return part;
+}
+
+/* All at once, one by one, two and then three, and without saying so: the same bits. */
+static void check_any_calls(ops_bench *bench, const oracle_sum *plain, const double *before)
+{
+    enum { N = 8200, WAYS = 4 };
+    static const int32_t sizes_of[WAYS] = {5, 1, 2, 1};
+    lors_sum sum = on_device(bench, plain, N);
+    lors_view accs[WAYS];
+    for (int way = 0; way < WAYS; way++) {
+        accs[way] = ops_copy_of(bench, before, N, sizeof *before);
+        for (int32_t from = 0; from < sum.n_models; from += sizes_of[way]) {
+            int32_t left = sum.n_models - from;
+            lors_sum part = models_of(&sum, from, left < sizes_of[way] ? left : sizes_of[way]);
+            part.in_order = way < 3; /* one model by itself is in order */
+            assert_ok(bench->ops->accumulate(bench->queue, accs[way], &part, N));
+        }
+        assert_memory_equal(ops_host(bench, accs[way]), ops_host(bench, accs[0]),
+                            N * sizeof *before);
+    }
+    ops_record(bench, ops_host(bench, accs[0]), N * sizeof *before);
+    ops_clear(bench);
+}
+
+static void in_order_takes_any_calls(ops_bench *bench)
+{
+    operands o = operands_of(8200, 8203, false, 900);
+    for (unsigned which = 0; which < 8; which++) {
+        for (size_t end = 0; end < 2; end++) { /* without `add`, and with */
+            oracle_sum sum = combination(&o, which, end, MAX_MODELS, weight_sets[which % 4]);
+            sum.scale = 1.0 / 3;
+            check_any_calls(bench, &sum, o.before);
+        }
+    }
+    free_operands(&o);
+}
+
+/* --- elections -------------------------------------------------------------------------------- */
+
 static void election_follows_the_sum(ops_bench *bench)
 {
     for (int s = 0; s < N_SIZES; s++) {
@@ -324,7 +365,7 @@ static void election_follows_the_sum(ops_bench *bench)
             sum.scale = -1;
             lors_sum given = on_device(bench, &sum, n);
             lors_view signs = ops_buffer_of(bench, n, 1);
-            assert_ok(bench->ops->elect_sign(bench->backend, signs, &given, n));
+            assert_ok(bench->ops->elect_sign(bench->queue, signs, &given, n));
             const int8_t *got = ops_host(bench, signs);
             for (int64_t i = 0; i < n; i++) {
                 assert_int_equal(got[i], oracle_sign(&sum, i));
@@ -345,81 +386,28 @@ static void election_of_nothing_is_plus(ops_bench *bench)
         oracle_sum sum = {.stack = stack, .stride = 4, .n_models = models, .weights = weights};
         lors_sum given = on_device(bench, &sum, 4);
         lors_view signs = ops_buffer_of(bench, 4, 1);
-        assert_ok(bench->ops->elect_sign(bench->backend, signs, &given, 4));
+        assert_ok(bench->ops->elect_sign(bench->queue, signs, &given, 4));
+        const int8_t *got = ops_host(bench, signs);
         for (int i = 0; i < 4; i++) {
-            assert_int_equal(((int8_t *)ops_host(bench, signs))[i], 1);
+            assert_int_equal(got[i], 1);
         }
         ops_clear(bench);
     }
 }
 
-/* --- dots ------------------------------------------------------------------------------------- */
-
-static void check_dots(ops_bench *bench, const float *a, const float *b, int64_t n)
-{
-    int64_t n_blocks = (n + LORS_BLOCK - 1) / LORS_BLOCK;
-    lors_view left = ops_copy_of(bench, a, n, 4), right = ops_copy_of(bench, b, n, 4);
-    lors_view out = ops_buffer_of(bench, 3 * n_blocks, 8);
-    assert_ok(bench->ops->reduce_dots(bench->backend, out, left, right, n));
-    const double *dots = ops_host(bench, out);
-    for (int64_t block = 0; block < n_blocks; block++) {
-        int64_t first = block * LORS_BLOCK, end = first + LORS_BLOCK < n ? first + LORS_BLOCK : n;
-        long double sums[3] = {0}, sizes_of[3] = {0};
-        for (int64_t i = first; i < end; i++) {
-            long double x = a[i], y = b[i], terms[3] = {x * x, x * y, y * y};
-            for (int d = 0; d < 3; d++) {
-                sums[d] += terms[d];
-                sizes_of[d] += fabsl(terms[d]);
-            }
-        }
-        for (int d = 0; d < 3; d++) { /* products of f32 are exact; n - 1 additions round */
-            expect(fabsl(dots[3 * block + d] - sums[d]) <= LORS_BLOCK * 0x1p-53L * sizes_of[d],
-                   "dot %d of block %lld: %a", d, (long long)block, dots[3 * block + d]);
-        }
-    }
-    ops_record(bench, dots, (size_t)(3 * n_blocks) * sizeof *dots);
-    ops_clear(bench);
-}
-
-static void dots_are_summed_by_blocks(ops_bench *bench)
-{
-    enum { N = 20000 };
-    float *a = malloc(N * sizeof *a), *b = malloc(N * sizeof *b);
-    static const double scales[] = {1, 1e-38, 1e37};
-    for (int scale = 0; scale < 3; scale++) {
-        synth_values(a, N, scales[scale], 6);
-        synth_values(b, N, scales[scale] / 7, 7);
-        for (int s = 0; s < N_SIZES; s++) {
-            check_dots(bench, a, b, sizes[s]);
-        }
-    }
-    lors_view left = ops_copy_of(bench, a, N, 4), right = ops_copy_of(bench, b, N, 4);
-    lors_view one = ops_buffer_of(bench, 9, 8), many = ops_buffer_of(bench, 9, 8);
-    assert_ok(bench->ops->reduce_dots(bench->backend, one, left, right, N));
-    for (uint64_t first = 0; first < N; first += LORS_BLOCK) {
-        int64_t n = N - (int64_t)first < LORS_BLOCK ? N - (int64_t)first : LORS_BLOCK;
-        assert_ok(bench->ops->reduce_dots(
-            bench->backend, lors_view_at(many, 24 * (first / LORS_BLOCK)),
-            lors_view_at(left, 4 * first), lors_view_at(right, 4 * first), n));
-    }
-    assert_memory_equal(ops_host(bench, one), ops_host(bench, many), 72);
-    free(a);
-    free(b);
-}
-
 int main(void)
 {
     static const ops_case cases[] = {
-        {"subtract: one rounding, in place too", subtract_rounds_once},
-        {"compare: bits", compare_looks_at_bits},
         {"accumulate: all combinations", accumulate_in_all_combinations},
         {"accumulate: any size", accumulate_takes_any_size},
         {"accumulate: what is masked or voted down", accumulate_ignores_what_is_masked},
         {"accumulate: any split at blocks", accumulate_does_not_depend_on_the_split},
         {"accumulate: within its error", accumulate_is_within_its_error},
+        {"accumulate: many models", sums_take_many_models},
+        {"in order: all combinations", in_order_in_all_combinations},
+        {"in order: one call or several", in_order_takes_any_calls},
         {"elect_sign: follows the sum", election_follows_the_sum},
         {"elect_sign: nothing elects plus", election_of_nothing_is_plus},
-        {"reduce_dots: by blocks", dots_are_summed_by_blocks},
     };
     return ops_run("sums", cases, sizeof cases / sizeof *cases);
 }

@@ -1,5 +1,6 @@
 /* test_refusals.c - merges that must not happen: bad numbers, models that do not belong together,
  * bad places for the output, interrupts. Each ends in one sentence and leaves nothing behind. */
+#include <fcntl.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "base/file.h"
 #include "run_models.h"
 
 #define TWO "models: [{model: m, parameters: {weight: 1}}, {model: n, parameters: {weight: 0.5}}]\n"
@@ -307,6 +309,23 @@ static void test_places_that_are_refused(void **unused)
     rm_merge_fails(TASK, "no-such-folder/out", NULL, LORS_ERR_IO, "no-such-folder");
 }
 
+/* --force on a folder that holds an input would remove the input with it. */
+static void test_output_around_an_input(void **unused)
+{
+    rm_options options = RM_OPTIONS_INIT;
+    (void)unused;
+    write_family(LORS_F32);
+    rm_remove("nest");
+    assert_int_equal(mkdir("nest", 0777), 0);
+    rm_write_bytes("nest/config.json", "{}", 2); /* looks like a model that may be replaced */
+    assert_int_equal(rename("m", "nest/m"), 0);
+    options.keep_out = options.run.force = true;
+    rm_merge_fails("merge_method: linear\nmodels: [{model: nest/m, parameters: {weight: 1}}, "
+                   "{model: n, parameters: {weight: 1}}]\n", "nest", &options, LORS_ERR_RECIPE,
+                   "nest");
+    assert_true(rm_exists("nest/m/model.safetensors"));
+}
+
 static void test_existing_output(void **unused)
 {
     rm_options options = RM_OPTIONS_INIT;
@@ -426,6 +445,31 @@ static void test_input_changed_while_read(void **unused)
     rm_merge_fails(TASK, "out", &options, LORS_ERR_INPUT, "n/model.safetensors");
 }
 
+/* A sync of the output's weights once they are there: its last tensor is not all zero. */
+static int touch_and_sync(int fd)
+{
+    static const struct timespec times[2] = {{1000000000, 0}, {1000000000, 0}};
+    size_t n_bytes = 0;
+    char *bytes = rm_read_bytes(".out.lors-staging/model.safetensors", &n_bytes);
+    if (memcmp(bytes + n_bytes - 3, "\0\0\0", 3) != 0) {
+        utimensat(AT_FDCWD, "b/model.safetensors", times, 0);
+    }
+    free(bytes);
+    return fsync(fd);
+}
+
+/* The same after the last byte was read. */
+static void test_input_changed_after_it_was_read(void **unused)
+{
+    (void)unused;
+    write_family(LORS_F32);
+    lors_file_ops table = *lors_file_table();
+    table.fsync = touch_and_sync;
+    lors_file_set_table(&table);
+    rm_merge_fails(TASK, "out", NULL, LORS_ERR_INPUT, "b/model.safetensors");
+    lors_file_set_table(NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -442,9 +486,11 @@ int main(void)
         cmocka_unit_test(test_weighted_outside_without_weights),
         cmocka_unit_test(test_too_little_memory),
         cmocka_unit_test(test_places_that_are_refused),
+        cmocka_unit_test(test_output_around_an_input),
         cmocka_unit_test(test_existing_output),
         cmocka_unit_test(test_progress_and_cancel),
         cmocka_unit_test(test_input_changed_while_read),
+        cmocka_unit_test(test_input_changed_after_it_was_read),
     };
     rm_work_in("refusals-work");
     return cmocka_run_group_tests(tests, NULL, NULL);

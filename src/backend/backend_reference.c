@@ -1,0 +1,261 @@
+/* backend_reference.c - the CPU's operations with the low-rank parts of another backend, judged. */
+#include "backend/backend_reference.h"
+
+#include <math.h>
+#include <pthread.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/memory.h"
+#include "cpu/cpu_internal.h"
+
+/* Begins as the CPU's own does, so that its operations can be called with it. */
+typedef struct reference {
+    lors_backend cpu;
+    const lors_backend_ops *ops; /* of the device */
+    lors_backend *device;
+    pthread_mutex_t lock;
+    double worst;
+} reference;
+
+typedef struct reference_queue {
+    lors_queue cpu;
+    reference *owner;
+    lors_queue *device;
+} reference_queue;
+
+static reference *of_backend(lors_backend *backend)
+{
+    return (reference *)(void *)backend;
+}
+
+lors_status lors_reference_open(const lors_backend_ops *ops, lors_backend *device,
+                                lors_backend **out)
+{
+    reference *made = lors_new(1, sizeof *made);
+    if (!made) {
+        return lors_fail_memory(sizeof *made);
+    }
+    made->cpu.kernels = lors_cpu_kernels_get();
+    made->ops = ops;
+    made->device = device;
+    pthread_mutex_init(&made->lock, NULL);
+    *out = &made->cpu;
+    return LORS_OK;
+}
+
+double lors_reference_worst(const lors_backend *backend)
+{
+    return ((const reference *)(const void *)backend)->worst;
+}
+
+static lors_status reference_open(int32_t index, lors_backend **out)
+{
+    *out = NULL;
+    return lors_fail(LORS_ERR_DEVICE, "a reference is opened with the device it checks, not by %d",
+                     index);
+}
+
+static void reference_close(lors_backend *backend)
+{
+    if (backend) {
+        pthread_mutex_destroy(&of_backend(backend)->lock);
+        lors_free(backend);
+    }
+}
+
+static lors_status reference_open_queue(lors_backend *backend, lors_queue **out)
+{
+    reference_queue *queue = lors_new(1, sizeof *queue);
+    if (!queue) {
+        return lors_fail_memory(sizeof *queue);
+    }
+    queue->owner = of_backend(backend);
+    queue->cpu.kernels = backend->kernels;
+    lors_status status = queue->owner->ops->open_queue(queue->owner->device, &queue->device);
+    if (status != LORS_OK) {
+        lors_free(queue);
+        return status;
+    }
+    *out = &queue->cpu;
+    return LORS_OK;
+}
+
+static void reference_close_queue(lors_queue *given)
+{
+    reference_queue *queue = (reference_queue *)(void *)given;
+    if (queue) {
+        queue->owner->ops->close_queue(queue->device);
+        lors_free(queue);
+    }
+}
+
+/* --- low rank on the device ------------------------------------------------------------------- */
+
+/* A matrix's way to the device and back. */
+typedef struct trip {
+    lors_memory *staging, *there; /* staging: the matrix; there: matrix, result, scratch */
+} trip;
+
+static uint64_t padded(uint64_t n_bytes)
+{
+    return (n_bytes + LORS_VIEW_ALIGN - 1) & ~(uint64_t)(LORS_VIEW_ALIGN - 1);
+}
+
+static void end_trip(reference *r, trip *t)
+{
+    r->ops->release(r->device, t->staging);
+    r->ops->release(r->device, t->there);
+}
+
+static lors_status begin_trip(reference *r, uint64_t n_bytes, uint64_t scratch, trip *t)
+{
+    *t = (trip){NULL, NULL};
+    lors_status status = r->ops->allocate(r->device, LORS_STAGING, n_bytes, &t->staging);
+    if (status == LORS_OK) {
+        status =
+            r->ops->allocate(r->device, LORS_ON_DEVICE, 2 * padded(n_bytes) + scratch, &t->there);
+    }
+    if (status != LORS_OK) {
+        end_trip(r, t);
+    }
+    return status;
+}
+
+/* low = the device's low-rank part of x. */
+static lors_status ask_device(reference_queue *queue, float *low, const float *x, int64_t n_rows,
+                              int64_t n_cols, lors_rank rank, lors_certificate *certificate)
+{
+    reference *r = queue->owner;
+    uint64_t n_bytes = (uint64_t)(n_rows * n_cols) * sizeof(float);
+    trip t;
+    LORS_TRY(begin_trip(r, n_bytes, r->ops->truncate_bytes(1, n_rows, n_cols, rank), &t));
+    lors_view staged = {t.staging, 0}, there = {t.there, 0};
+    lors_view result = {t.there, padded(n_bytes)}, scratch = {t.there, 2 * padded(n_bytes)};
+    memcpy(r->ops->host_bytes(staged), x, n_bytes);
+    lors_status status = r->ops->upload(queue->device, there, staged, n_bytes);
+    if (status == LORS_OK) {
+        status = r->ops->truncate_rank(queue->device, result, there, n_rows * n_cols, 1, n_rows,
+                                       n_cols, &rank, scratch, certificate);
+    }
+    if (status == LORS_OK) {
+        status = r->ops->download(queue->device, staged, result, n_bytes);
+    }
+    lors_status waited = r->ops->wait(queue->device);
+    status = status == LORS_OK ? waited : status;
+    if (status == LORS_OK) {
+        memcpy(low, r->ops->host_bytes(staged), n_bytes);
+    }
+    end_trip(r, &t);
+    return status;
+}
+
+/* --- the judge -------------------------------------------------------------------------------- */
+
+static double distance(const float *a, const float *b, int64_t n)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) {
+        double rest = (double)a[i] - (double)b[i];
+        sum += rest * rest;
+    }
+    return sqrt(sum);
+}
+
+/* A deviation over what is allowed; a NaN is beyond every bound. */
+static double ratio(double deviation, double allowed)
+{
+    if (isnan(deviation)) {
+        return INFINITY;
+    }
+    return deviation <= 0 ? 0 : allowed > 0 ? deviation / allowed : INFINITY;
+}
+
+static double judge(const float *x, const float *low, const float *best, int64_t n,
+                    const lors_certificate *c, const lors_certificate *best_of)
+{
+    /* What f32 can hold of tiny entries: half a step of its subnormals, each. */
+    double least = 0x1p-150 * sqrt((double)n), norm = best_of->norm;
+    double optimum = distance(x, best, n), first = best_of->sigma_first;
+    double excess =
+        ratio(distance(x, low, n) - optimum, 1e-6 * optimum + 4 * 0x1p-24 * norm + least);
+    if (!isfinite(norm)) {
+        return 0; /* nothing is promised of what is not a number */
+    }
+    if (first == 0) {
+        return excess; /* all or nothing is kept: there is no spectrum to compare */
+    }
+    double values = fmax(fabs(c->sigma_first - first), fabs(c->sigma_last - best_of->sigma_last));
+    values = fmax(values, fabs(c->sigma_next - best_of->sigma_next));
+    double worst = fmax(excess, ratio(c->orthogonality, 1e-5));
+    worst = fmax(worst, ratio(values, 1e-5 * first));
+    if (best_of->gap >= 1e-2) {
+        worst = fmax(worst, ratio(distance(low, best, n), 1e-5 * norm + least));
+    }
+    return worst;
+}
+
+static uint64_t reference_truncate_bytes(int32_t n_matrices, int64_t n_rows, int64_t n_cols,
+                                         lors_rank rank)
+{
+    rank.exact = true;
+    return padded((uint64_t)(n_rows * n_cols) * sizeof(float)) +
+           lors_cpu_truncate_bytes(n_matrices, n_rows, n_cols, rank);
+}
+
+static lors_status truncate_one(reference_queue *queue, float *low, const float *x, int64_t n_rows,
+                                int64_t n_cols, lors_rank rank, lors_view scratch,
+                                lors_certificate *certificate)
+{
+    uint64_t n_bytes = padded((uint64_t)(n_rows * n_cols) * sizeof(float));
+    LORS_TRY(ask_device(queue, low, x, n_rows, n_cols, rank, certificate));
+    /* The same rank, where the device chose it by energy. */
+    lors_rank same = {certificate->rank, 0, true};
+    lors_certificate best_of;
+    lors_memory memory = {(unsigned char *)(uintptr_t)x, 0};
+    LORS_TRY(lors_cpu_truncate_rank(&queue->cpu, scratch, (lors_view){&memory, 0}, 0, 1, n_rows,
+                                    n_cols, &same, lors_view_at(scratch, n_bytes), &best_of));
+    certificate->bound_ratio =
+        judge(x, low, lors_cpu_at(scratch), n_rows * n_cols, certificate, &best_of);
+    pthread_mutex_lock(&queue->owner->lock);
+    queue->owner->worst = fmax(queue->owner->worst, certificate->bound_ratio);
+    pthread_mutex_unlock(&queue->owner->lock);
+    return LORS_OK;
+}
+
+static lors_status reference_truncate_rank(lors_queue *queue, lors_view low, lors_view x,
+                                           int64_t stride, int32_t n_matrices, int64_t n_rows,
+                                           int64_t n_cols, const lors_rank *ranks,
+                                           lors_view scratch, lors_certificate *certificates)
+{
+    float *to = lors_cpu_at(low);
+    const float *from = lors_cpu_at(x);
+    for (int32_t i = 0; i < n_matrices; i++) {
+        LORS_TRY(truncate_one((reference_queue *)(void *)queue, to + i * stride, from + i * stride,
+                              n_rows, n_cols, ranks[i], scratch, &certificates[i]));
+    }
+    return LORS_OK;
+}
+
+/* --- the table -------------------------------------------------------------------------------- */
+
+static lors_backend_ops table;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void fill_table(void)
+{
+    table = lors_cpu_ops;
+    table.name = "reference";
+    table.open = reference_open;
+    table.close = reference_close;
+    table.open_queue = reference_open_queue;
+    table.close_queue = reference_close_queue;
+    table.truncate_bytes = reference_truncate_bytes;
+    table.truncate_rank = reference_truncate_rank;
+}
+
+const lors_backend_ops *lors_reference_ops(void)
+{
+    pthread_once(&once, fill_table);
+    return &table;
+}

@@ -1,0 +1,318 @@
+/* worker_compute.c - the numbers of one step: up to the device, through the method, and back.
+ *
+ * Everything is queued; the worker waits where it has to know: whether a matrix has changed at all
+ * before its method is applied, and at the end of the step.
+ */
+#include <string.h>
+
+#include "base/error.h"
+#include "base/text.h"
+#include "run/worker.h"
+
+/* The unit and job of a step. */
+typedef struct task {
+    lors_worker *w;
+    const lors_step *s;
+    const lors_unit *unit;
+    const lors_job *job;
+    lors_run_job *state;
+    lors_call call;
+    lors_view raw; /* the slot, on the device */
+} task;
+
+static const lors_backend_ops *ops_of(const task *t)
+{
+    return t->w->run->plan->ops;
+}
+
+/* --- what was found --------------------------------------------------------------------------- */
+
+void *lors_worker_result(const lors_worker *w, lors_view there)
+{
+    uint64_t at = there.offset - w->results_there.offset;
+    return w->run->plan->ops->host_bytes(lors_view_at(w->results, at));
+}
+
+static lors_status refuse_input(const task *t, int32_t k, const lors_findings *found)
+{
+    const lors_plan *plan = t->w->run->plan;
+    const lors_checkpoint *model = k == LORS_SOURCE ? plan->source : plan->models[k];
+    char name[LORS_ESCAPED_MAX];
+    return lors_fail(LORS_ERR_NUMERICS,
+                     "%s: tensor '%s': %llu values are NaN or infinite, the first at index %llu: "
+                     "the model is damaged or diverged; to merge it all the same give "
+                     "--nonfinite propagate or zero",
+                     model->path, lors_escape_text(t->job->name, name),
+                     (unsigned long long)found->n_nonfinite,
+                     (unsigned long long)(UINT64_MAX - found->first_mirrored));
+}
+
+/* What `load` found in the operands of this step; the source counts with the first. */
+static lors_status check_inputs(const task *t)
+{
+    lors_run_state *run = t->w->run;
+    const lors_findings *findings = lors_worker_result(t->w, t->w->found.findings);
+    uint64_t total = 0;
+    for (int32_t k = lors_step_begins(t->s) ? LORS_SOURCE : t->s->from;
+         k < t->s->from + t->s->n_models; k++) {
+        const lors_findings *found = &findings[k + 1];
+        if (found->n_nonfinite > 0 && run->options->nonfinite == LORS_NONFINITE_REFUSE) {
+            return refuse_input(t, k, found);
+        }
+        total += found->n_nonfinite;
+    }
+    pthread_mutex_lock(&run->lock);
+    t->state->n_input_nonfinite += total;
+    pthread_mutex_unlock(&run->lock);
+    return LORS_OK;
+}
+
+static lors_status refuse_output(const task *t, const lors_store_block *block, uint64_t first)
+{
+    char name[LORS_ESCAPED_MAX];
+    bool overflow = block->n_overflow > 0;
+    return lors_fail(LORS_ERR_NUMERICS,
+                     "tensor '%s': %s at index %llu: %s; to write it all the same give "
+                     "--nonfinite propagate or zero",
+                     lors_escape_text(t->job->name, name),
+                     overflow ? "the merged value overflows the output's type"
+                              : "the merged value is NaN or infinite",
+                     (unsigned long long)(first + block->first_bad),
+                     overflow ? "choose a wider --dtype or a smaller lambda"
+                              : "choose smaller weights");
+}
+
+/* The blocks of the unit go to those of the job. */
+static lors_status check_stored(const task *t)
+{
+    const lors_store_block *blocks = lors_worker_result(t->w, t->w->found.blocks);
+    lors_store_block *all = t->state->blocks + t->unit->first / LORS_BLOCK;
+    for (uint64_t i = 0; i * LORS_BLOCK < t->unit->count; i++) {
+        all[i] = blocks[i];
+        uint64_t bad = (uint64_t)blocks[i].n_overflow + blocks[i].n_nan + blocks[i].n_infinite;
+        if (bad > 0 && t->w->run->options->nonfinite == LORS_NONFINITE_REFUSE) {
+            return refuse_output(t, &blocks[i], t->unit->first + i * LORS_BLOCK);
+        }
+    }
+    return LORS_OK;
+}
+
+static void note_changed(const task *t)
+{
+    const uint32_t *differs = lors_worker_result(t->w, t->w->found.differs);
+    for (int32_t k = t->s->from; k < t->s->from + t->s->n_models; k++) {
+        if (differs[k]) {
+            __atomic_store_n(&t->state->changed[k], true, __ATOMIC_RELAXED);
+        }
+    }
+}
+
+static void note_kept(const task *t)
+{
+    const uint64_t *kept = lors_worker_result(t->w, t->w->found.kept);
+    for (int32_t i = 0; i < t->s->n_models; i++) {
+        lors_model_result *result = &t->state->results[t->s->from + i];
+        result->n_kept = result->counts_kept ? kept[i] : result->n_kept;
+        result->counts_kept = false;
+    }
+}
+
+/* --- to and fro ------------------------------------------------------------------------------- */
+
+static lors_status bring_results(const task *t)
+{
+    lors_worker *w = t->w;
+    LORS_TRY(ops_of(t)->download(w->queue, w->results, w->results_there, w->found.n_bytes));
+    return ops_of(t)->wait(w->queue);
+}
+
+static lors_status load(const task *t, int32_t k, lors_view out, uint64_t begin, uint64_t first,
+                        int64_t n, bool count)
+{
+    lors_worker *w = t->w;
+    lors_dtype dtype = k == LORS_SOURCE ? t->job->source->dtype : t->job->inputs[k]->dtype;
+    uint64_t element = (uint64_t)lors_dtype_bits(dtype) / 8;
+    lors_view findings = lors_view_at(w->found.findings, (uint64_t)(k + 1) * sizeof(lors_findings));
+    return ops_of(t)->load(w->queue, out, lors_view_at(t->raw, t->s->at[k + 1] + begin * element),
+                           dtype, n, w->run->options->nonfinite == LORS_NONFINITE_ZERO, first,
+                           count ? findings : LORS_NO_VIEW);
+}
+
+static lors_status compare(const task *t, int32_t k, lors_view a, lors_view b, int64_t n)
+{
+    lors_view differs = lors_view_at(t->w->found.differs, (uint64_t)k * sizeof(uint32_t));
+    return ops_of(t)->compare(t->w->queue, differs, a, b, n);
+}
+
+/* Round the elements of the tile that the call stands at into the output; where the method gives
+ * back what all models agree on, the stack goes with it. */
+static lors_status store(const task *t, int64_t n, lors_view stack)
+{
+    const lors_call *call = &t->call;
+    uint64_t begin = call->first - t->unit->first;
+    uint64_t element = (uint64_t)lors_dtype_bits(t->job->out_dtype) / 8;
+    lors_store store = {
+        .dtype = t->job->out_dtype,
+        .acc = call->acc,
+        .base = t->job->def->adds_to_base ? call->base : LORS_NO_VIEW,
+        .stack = stack,
+        .stride = call->stride,
+        .n_models = call->n_models,
+        .zero_nonfinite = t->w->run->options->nonfinite == LORS_NONFINITE_ZERO,
+        .blocks = lors_view_at(t->w->found.blocks, begin / LORS_BLOCK * sizeof(lors_store_block))};
+    return ops_of(t)->store(t->w->queue, lors_view_at(t->w->out_there, begin * element), &store, n);
+}
+
+/* --- by tiles --------------------------------------------------------------------------------- */
+
+/* All operands of the tile that begins `begin` elements into the unit. */
+static lors_status load_tile(const task *t, uint64_t begin, bool final)
+{
+    const lors_call *call = &t->call;
+    for (int32_t k = t->job->reads_source ? LORS_SOURCE : 0; k < t->job->n_models; k++) {
+        lors_view out = lors_view_at(call->stack, (uint64_t)(k * call->stride) * sizeof(float));
+        out = k == LORS_SOURCE ? call->base : out;
+        LORS_TRY(load(t, k, out, begin, call->first, call->count, final));
+        if (k != LORS_SOURCE && t->job->reads_source && final &&
+            !__atomic_load_n(&t->state->changed[k], __ATOMIC_RELAXED)) {
+            LORS_TRY(compare(t, k, call->base, out, call->count));
+        }
+    }
+    return LORS_OK;
+}
+
+/* One phase over the unit: a survey, or (phase == n_surveys) the result itself. */
+static lors_status tile_phase(task *t, int32_t phase)
+{
+    lors_call *call = &t->call;
+    const lors_method_def *def = t->job->def;
+    bool final = phase == def->n_surveys;
+    bool keeps_equal = def->keeps_equal && t->job->n_models > 0 && def->keeps_equal(call);
+    for (uint64_t begin = 0; begin < t->unit->count; begin += (uint64_t)call->tile) {
+        uint64_t left = t->unit->count - begin;
+        call->first = t->unit->first + begin;
+        call->count = (int64_t)(left < (uint64_t)call->tile ? left : (uint64_t)call->tile);
+        LORS_TRY(load_tile(t, begin, final));
+        if (!final) {
+            LORS_TRY(def->survey(call, phase));
+            continue;
+        }
+        LORS_TRY(def->apply(call));
+        LORS_TRY(store(t, call->count, keeps_equal ? call->stack : LORS_NO_VIEW));
+    }
+    return LORS_OK;
+}
+
+static lors_status compute_tiles(task *t)
+{
+    const lors_method_def *def = t->job->def;
+    if (t->job->n_phases > 1) {
+        LORS_TRY(tile_phase(t, t->unit->phase));
+    } else {
+        if (def->begin) {
+            LORS_TRY(def->begin(&t->call));
+        }
+        for (int32_t phase = 0; phase < def->n_surveys; phase++) {
+            LORS_TRY(tile_phase(t, phase));
+            LORS_TRY(lors_run_job_settle(&t->call, t->w, t->job, phase));
+        }
+        LORS_TRY(tile_phase(t, def->n_surveys));
+    }
+    if (t->unit->phase < t->job->n_phases - 1) {
+        return ops_of(t)->wait(t->w->queue);
+    }
+    LORS_TRY(bring_results(t));
+    LORS_TRY(check_inputs(t));
+    note_changed(t);
+    return check_stored(t);
+}
+
+/* --- by matrix -------------------------------------------------------------------------------- */
+
+/* Base (with the first batch) and models; did any of these change? */
+static lors_status load_batch(task *t, bool *changed)
+{
+    lors_call *call = &t->call;
+    int64_t n = (int64_t)call->n_elements;
+    if (lors_step_begins(t->s)) {
+        LORS_TRY(load(t, LORS_SOURCE, call->base, 0, 0, n, true));
+    }
+    for (int32_t i = 0; i < t->s->n_models; i++) {
+        lors_view x = lors_view_at(call->x, (uint64_t)(i * call->stride) * sizeof(float));
+        LORS_TRY(load(t, t->s->from + i, x, 0, 0, n, true));
+        LORS_TRY(compare(t, t->s->from + i, call->base, x, n));
+    }
+    LORS_TRY(bring_results(t));
+    LORS_TRY(check_inputs(t));
+    note_changed(t);
+    *changed = false;
+    for (int32_t i = 0; i < t->s->n_models; i++) {
+        *changed = *changed || t->state->changed[t->s->from + i];
+    }
+    return LORS_OK;
+}
+
+/* Nothing changed in any model: the update is zero everywhere. */
+static lors_status clear_update(task *t)
+{
+    return ops_of(t)->clear(t->w->queue, t->call.acc, t->call.n_elements * sizeof(double));
+}
+
+static lors_status compute_matrix(task *t)
+{
+    lors_call *call = &t->call;
+    bool changed = false;
+    call->from_model = t->s->from;
+    call->n_batch = t->s->n_models;
+    call->fresh = true;
+    for (int32_t k = 0; k < t->s->from; k++) {
+        call->fresh = call->fresh && !t->state->changed[k];
+    }
+    LORS_TRY(load_batch(t, &changed));
+    if (changed) {
+        LORS_TRY(t->job->def->apply_matrix(call));
+    }
+    if (!lors_step_ends(t->job, t->s)) {
+        LORS_TRY(bring_results(t));
+        note_kept(t);
+        return LORS_OK;
+    }
+    if (call->fresh) {
+        LORS_TRY(clear_update(t));
+    }
+    LORS_TRY(store(t, (int64_t)call->n_elements, LORS_NO_VIEW));
+    LORS_TRY(bring_results(t));
+    note_kept(t);
+    return check_stored(t);
+}
+
+/* --- a step ----------------------------------------------------------------------------------- */
+
+static lors_status bring_output(const task *t)
+{
+    uint64_t element = (uint64_t)lors_dtype_bits(t->job->out_dtype) / 8;
+    return ops_of(t)->download(t->w->queue, t->w->out, t->w->out_there, t->unit->count * element);
+}
+
+lors_status lors_worker_compute(lors_worker *w, const lors_step *s)
+{
+    const lors_plan *plan = w->run->plan;
+    task t = {.w = w, .s = s, .unit = &plan->units[s->unit]};
+    t.job = &plan->jobs[t.unit->job];
+    t.state = &w->run->jobs[t.unit->job];
+    t.call = lors_run_job_call(w->run, t.unit->job, w->queue);
+    t.call.weights = w->weights;
+    t.call.first = t.unit->first;
+    lors_plan_carve(plan, t.job, w->compute, &t.call);
+    lors_plan_carve_results(t.job, w->results_there, &w->found);
+    t.call.kept = w->found.kept;
+    t.raw = plan->ops->unified ? s->slot : w->raw;
+    LORS_TRY(plan->ops->upload(w->queue, t.raw, s->slot, s->n_bytes));
+    LORS_TRY(plan->ops->clear(w->queue, w->found.findings, w->found.cleared_bytes));
+    LORS_TRY(t.job->by_matrix ? compute_matrix(&t) : compute_tiles(&t));
+    if (lors_step_ends(t.job, s) && t.unit->phase == t.job->n_phases - 1) {
+        LORS_TRY(bring_output(&t));
+        return plan->ops->wait(w->queue);
+    }
+    return LORS_OK;
+}
