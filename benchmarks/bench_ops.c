@@ -1,12 +1,14 @@
-/* bench_ops.c - every operation at real layer shapes, beside a floor measured in the same run.
+/* bench_ops.c - every operation of every device at real layer shapes, beside a floor measured in
+ * the same run.
  *
- *   build/benchmarks/bench_ops [--quick] [--json FILE]
+ *   build/benchmarks/bench_ops [--device cpu|cuda:0] [--quick] [--json FILE]
  *
- * Low rank stands beside LAPACK sgesdd with full matrices (what the method's authors call),
- * selection beside a quickselect of the copied magnitudes, elementwise work beside a plain copy of
- * as many bytes. Each result is verified before it is timed; times are medians of this thread's own
- * processor time, so that other load on the machine does not enter, and only ratios are to be
- * quoted.
+ * The floor of an operation is a copy on the same device that reads and writes as many bytes as the
+ * operation must; low rank also stands beside LAPACK sgesdd with full matrices (what the method's
+ * authors call), selection beside a quickselect of the copied magnitudes, both on the CPU. Each
+ * result is verified before it is timed. Times are medians: on the CPU of this thread's own
+ * processor time, so that other load does not enter; of other devices by the clock, from the first
+ * operation queued to the end of a wait, uploads left out. Only ratios are to be quoted.
  */
 #include <cblas.h>
 #include <jansson.h>
@@ -15,73 +17,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
-#include "backend/backend_registry.h"
+#include "backend/arithmetic.h"
 #include "base/rng.h"
+#include "measure.h"
 
-enum { MODELS = 5, RUNS = 5 };
+enum { MODELS = 5, SAMPLE = 997 };
 
-typedef struct bench {
-    const lors_backend_ops *ops;
-    lors_backend *backend;
-    json_t *rows;
-    bool quick;
-} bench;
-
-static _Noreturn void die(const char *what)
-{
-    fprintf(stderr, "bench_ops: %s: %s\n", what, lors_last_error());
-    exit(1);
-}
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-typedef struct timing {
-    void (*work)(void *context);
-    void *context;
-    double seconds[RUNS];
-} timing;
-
-static double median(timing *t)
-{
-    t->work(t->context); /* warm up */
-    for (int i = 0; i < RUNS; i++) {
-        double start = now();
-        t->work(t->context);
-        t->seconds[i] = now() - start;
-    }
-    qsort(t->seconds, RUNS, sizeof *t->seconds, by_value);
-    return t->seconds[RUNS / 2];
-}
-
-static lors_view take(bench *b, uint64_t n_bytes)
-{
-    lors_memory *memory = NULL;
-    if (b->ops->allocate(b->backend, n_bytes, &memory) != LORS_OK) {
-        die("memory");
-    }
-    memset(b->ops->host_bytes((lors_view){memory, 0}), 0, n_bytes);
-    return (lors_view){memory, 0};
-}
-
-static void give(bench *b, lors_view view)
-{
-    b->ops->release(b->backend, view.memory);
-}
-
-/* About N(0, 1), from four bytes of one draw. */
+/* About N(0, 1), from four words of one draw. */
 static float gauss(uint64_t key, uint64_t at)
 {
     lors_philox bits = lors_philox_at(key, at, 0);
@@ -92,65 +35,56 @@ static float gauss(uint64_t key, uint64_t at)
     return (float)(sum - 8 * 32768) * (1.2247449f / 65536.0f);
 }
 
-static void report(bench *b, const char *operation, const char *shape, double seconds,
-                   const char *floor_name, double floor_seconds)
-{
-    printf("%-28s %-22s %10.3f ms   %-28s %10.3f ms   %7.2fx\n", operation, shape, 1e3 * seconds,
-           floor_name, 1e3 * floor_seconds, floor_seconds / seconds);
-    fflush(stdout);
-    json_array_append_new(b->rows, json_pack("{s:s, s:s, s:f, s:s, s:f, s:f}", "operation",
-                                             operation, "shape", shape, "seconds", seconds,
-                                             "beside", floor_name, "beside_seconds", floor_seconds,
-                                             "times_faster", floor_seconds / seconds));
-}
-
 /* --- low rank --------------------------------------------------------------------------------- */
 
-typedef struct low_rank_case {
-    bench *b;
+/* A matrix on the host, and what sgesdd makes of it. */
+typedef struct matrix {
     int64_t rows, cols;
-    lors_rank rank;
-    lors_view x, low, scratch;
-    lors_certificate certificate;
-    float *copy, *u, *vt, *s;
-} low_rank_case;
+    float *x, *copy, *u, *vt, *s;
+    double seconds; /* of sgesdd */
+} matrix;
+
+typedef struct low_rank {
+    const device *d;
+    const matrix *m;
+    int32_t batch;
+    lors_rank ranks[LORS_MAX_BATCH];
+    area x, low, scratch;
+    lors_certificate certificates[LORS_MAX_BATCH];
+} low_rank;
 
 static void run_low_rank(void *context)
 {
-    low_rank_case *c = context;
-    if (c->b->ops->truncate_rank(c->b->backend, c->low, c->x, c->rows, c->cols, c->rank, c->scratch,
-                                 &c->certificate) != LORS_OK) {
-        die("truncate_rank");
-    }
+    low_rank *c = context;
+    check(c->d->ops->truncate_rank(c->d->queue, c->low.view, c->x.view, c->m->rows * c->m->cols,
+                                   c->batch, c->m->rows, c->m->cols, c->ranks, c->scratch.view,
+                                   c->certificates),
+          "truncate_rank");
 }
 
-static double time_sgesdd(low_rank_case *c)
+static void run_sgesdd(void *context)
 {
-    lapack_int m = (lapack_int)c->cols, n = (lapack_int)c->rows; /* row-major is the transpose */
-    memcpy(c->copy, c->b->ops->host_bytes(c->x), (size_t)(c->rows * c->cols) * sizeof(float));
-    double start = now();
-    LAPACKE_sgesdd(LAPACK_COL_MAJOR, 'A', m, n, c->copy, m, c->s, c->u, m, c->vt, n);
-    return now() - start;
+    matrix *m = context;
+    lapack_int w = (lapack_int)m->cols, n = (lapack_int)m->rows; /* row-major is the transpose */
+    memcpy(m->copy, m->x, (size_t)(m->rows * m->cols) * sizeof(float));
+    LAPACKE_sgesdd(LAPACK_COL_MAJOR, 'A', w, n, m->copy, w, m->s, m->u, w, m->vt, n);
 }
 
 /* Singular values 1/i with random vectors, and noise whose largest singular value is 0.05 (decay);
  * or noise alone (flat). */
-static void fill_matrix(low_rank_case *c, bool decay)
+static void fill_matrix(matrix *m, bool decay)
 {
-    float *x = c->b->ops->host_bytes(c->x);
-    int64_t rows = c->rows, cols = c->cols, k = rows < cols ? rows : cols;
+    int64_t rows = m->rows, cols = m->cols, k = rows < cols ? rows : cols;
     float noise = 0.05f / (sqrtf((float)rows) + sqrtf((float)cols));
     for (int64_t i = 0; i < rows * cols; i++) {
-        x[i] = gauss(3, (uint64_t)i) * noise;
+        m->x[i] = gauss(3, (uint64_t)i) * noise;
     }
     if (!decay) {
         return;
     }
     k = k < 256 ? k : 256;
-    float *u = malloc((size_t)(rows * k) * sizeof *u), *v = malloc((size_t)(cols * k) * sizeof *v);
-    if (!u || !v) {
-        die("memory");
-    }
+    float *u = host_array((size_t)(rows * k) * sizeof *u);
+    float *v = host_array((size_t)(cols * k) * sizeof *v);
     for (int64_t i = 0; i < rows * k; i++) {
         u[i] = gauss(1, (uint64_t)i) / sqrtf((float)rows) / (float)(i % k + 1);
     }
@@ -158,279 +92,471 @@ static void fill_matrix(low_rank_case *c, bool decay)
         v[i] = gauss(2, (uint64_t)i) / sqrtf((float)cols);
     }
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)rows, (int)cols, (int)k, 1, u, (int)k,
-                v, (int)k, 1, x, (int)cols);
+                v, (int)k, 1, m->x, (int)cols);
     free(u);
     free(v);
 }
 
-/* The energy kept, against the singular values that sgesdd found in f32. */
-static void verify_low_rank(const low_rank_case *c)
-{
-    double kept = 0, total = c->certificate.norm * c->certificate.norm;
-    for (int64_t i = 0; i < c->certificate.rank; i++) {
-        kept += (double)c->s[i] * (double)c->s[i];
-    }
-    if (fabs(kept / total - c->certificate.energy) > 1e-4) {
-        die("truncate_rank does not agree with sgesdd");
-    }
-}
-
-static void bench_low_rank(bench *b, int64_t rows, int64_t cols, int64_t rank, bool decay)
+static matrix matrix_of(int64_t rows, int64_t cols, bool decay)
 {
     size_t n = (size_t)(rows * cols), r = (size_t)rows, w = (size_t)cols;
-    low_rank_case c = {.b = b, .rows = rows, .cols = cols, .rank = {rank, 0}};
-    c.x = take(b, n * 4);
-    c.low = take(b, n * 4);
-    c.scratch = take(b, b->ops->truncate_bytes(rows, cols, c.rank));
-    c.copy = malloc(n * 4);
-    c.u = malloc(w * w * 4);
-    c.vt = malloc(r * r * 4);
-    c.s = malloc((r < w ? r : w) * 4);
-    if (!c.copy || !c.u || !c.vt || !c.s) {
-        die("memory");
-    }
-    fill_matrix(&c, decay);
-    double reference = time_sgesdd(&c);
-    run_low_rank(&c);
-    verify_low_rank(&c);
-    timing t = {run_low_rank, &c, {0}};
-    double seconds = median(&t), again = time_sgesdd(&c);
-    char shape[64], name[64];
-    snprintf(shape, sizeof shape, "%lldx%lld rank %lld", (long long)rows, (long long)cols,
-             (long long)rank);
-    snprintf(name, sizeof name, "low rank, %s (%s)", decay ? "decay" : "flat",
-             c.certificate.path);
-    report(b, name, shape, seconds, "sgesdd, full matrices", 0.5 * (reference + again));
-    give(b, c.x);
-    give(b, c.low);
-    give(b, c.scratch);
-    free(c.copy);
-    free(c.u);
-    free(c.vt);
-    free(c.s);
+    matrix m = {.rows = rows, .cols = cols};
+    m.x = host_array(n * 4);
+    m.copy = host_array(n * 4);
+    m.u = host_array(w * w * 4);
+    m.vt = host_array(r * r * 4);
+    m.s = host_array((r < w ? r : w) * 4);
+    fill_matrix(&m, decay);
+    m.seconds = 0.5 * (time_once(NULL, run_sgesdd, &m, 1) + time_once(NULL, run_sgesdd, &m, 1));
+    return m;
 }
 
-/* --- selection -------------------------------------------------------------------------------- */
+static void free_matrix(matrix *m)
+{
+    free(m->x);
+    free(m->copy);
+    free(m->u);
+    free(m->vt);
+    free(m->s);
+}
 
-typedef struct select_case {
-    bench *b;
+/* The energy kept, against the singular values that sgesdd found in f32. */
+static void verify_low_rank(const low_rank *c)
+{
+    for (int32_t i = 0; i < c->batch; i++) {
+        const lors_certificate *found = &c->certificates[i];
+        double kept = 0, total = found->norm * found->norm;
+        for (int64_t s = 0; s < found->rank; s++) {
+            kept += (double)c->m->s[s] * (double)c->m->s[s];
+        }
+        if (found->rank != c->ranks[i].count || fabs(kept / total - found->energy) > 1e-4) {
+            die("truncate_rank does not agree with sgesdd");
+        }
+    }
+}
+
+/* As many at once as the device likes; time and work of one. The floor: each pass and the
+ * projection read the matrix, the result is written. Operations: those of the projection, which
+ * every solver needs, so that devices and solvers compare. */
+static void bench_low_rank(bench *b, const device *d, const matrix *m, lors_rank rank,
+                           const char *kind)
+{
+    uint64_t n_bytes = (uint64_t)(m->rows * m->cols) * 4;
+    low_rank c = {.d = d, .m = m, .batch = d->ops->batch};
+    c.x = take(d, n_bytes * (uint64_t)c.batch);
+    c.low = take(d, n_bytes * (uint64_t)c.batch);
+    c.scratch = take(d, d->ops->truncate_bytes(c.batch, m->rows, m->cols, rank));
+    for (int32_t i = 0; i < c.batch; i++) {
+        c.ranks[i] = rank;
+        memcpy((char *)c.x.host + (uint64_t)i * n_bytes, m->x, n_bytes);
+    }
+    push(&c.x);
+    run_low_rank(&c);
+    verify_low_rank(&c);
+    char shape[64], name[64];
+    snprintf(shape, sizeof shape, "%lldx%lld rank %lld", (long long)m->rows, (long long)m->cols,
+             (long long)rank.count);
+    snprintf(name, sizeof name, "low rank, %s (%s)", kind, c.certificates[0].path);
+    report(b, (row){.d = d,
+                    .operation = name,
+                    .shape = shape,
+                    .seconds = median(d, run_low_rank, &c) / c.batch,
+                    .floor_seconds =
+                        floor_of(d, (double)n_bytes * (double)(c.certificates[0].n_passes + 3)),
+                    .amount = 4.0 * (double)m->rows * (double)m->cols * (double)rank.count,
+                    .is_flops = true,
+                    .beside = "sgesdd, full matrices",
+                    .beside_seconds = m->seconds});
+    give(&c.x);
+    give(&c.low);
+    give(&c.scratch);
+}
+
+static void bench_matrices(bench *b, int64_t rows, int64_t cols)
+{
+    matrix decay = matrix_of(rows, cols, true), flat = matrix_of(rows, cols, false);
+    for (int i = 0; i < b->n_devices; i++) {
+        const device *d = &b->devices[i];
+        bench_low_rank(b, d, &decay, (lors_rank){7, 0, false}, "decay");
+        bench_low_rank(b, d, &flat, (lors_rank){7, 0, false}, "flat");
+        bench_low_rank(b, d, &decay, (lors_rank){64, 0, false}, "decay");
+        bench_low_rank(b, d, &decay, (lors_rank){7, 0, true}, "decay");
+    }
+    free_matrix(&decay);
+    free_matrix(&flat);
+}
+
+/* --- a layer of five models and their base ---------------------------------------------------- */
+
+typedef struct layer {
+    const device *d;
     int64_t n;
-    uint64_t k;
-    lors_view x, state, mask;
-    float *copy;
-    float threshold;
-} select_case;
+    uint64_t k; /* kept of each task vector */
+    area raw, stack, delta, masks, signs, acc, out, dots, blocks, findings, state, kept;
+    lors_selection selection;
+    double weights[MODELS];
+} layer;
+
+static layer layer_of(const device *d, int64_t n)
+{
+    layer l = {.d = d, .n = n, .k = (uint64_t)n / 5, .weights = {1, 1, 1, 1, 1}};
+    uint64_t size = (uint64_t)n, blocks = size / LORS_BLOCK + 1;
+    l.raw = take(d, size * 2 * (MODELS + 1));
+    l.stack = take(d, size * 4 * (MODELS + 1));
+    l.delta = take(d, size * 4 * MODELS);
+    l.masks = take(d, size * MODELS);
+    l.signs = take(d, size);
+    l.acc = take(d, size * 8);
+    l.out = take(d, size * 2);
+    l.dots = take(d, blocks * 3 * sizeof(double));
+    l.blocks = take(d, blocks * sizeof(lors_store_block));
+    l.findings = take(d, sizeof(lors_findings));
+    l.state = take(d, MODELS * d->ops->select_bytes(size));
+    l.kept = take(d, MODELS * sizeof(uint64_t));
+    l.selection = (lors_selection){l.state.view, size, MODELS};
+    uint16_t *raw = l.raw.host; /* a base, and what was learned upon it */
+    for (int64_t i = 0; i < n * (MODELS + 1); i++) {
+        float base = gauss(5, (uint64_t)(i % n)) * 0.02f, update = gauss(6, (uint64_t)i) * 1e-3f;
+        raw[i] = lors_f16_bits(lors_round_f16((double)(i < n ? base : base + update)));
+    }
+    push(&l.raw);
+    return l;
+}
+
+static void free_layer(layer *l)
+{
+    area *areas[] = {&l->raw, &l->stack, &l->delta,  &l->masks, &l->signs,    &l->acc,
+                     &l->out, &l->dots,  &l->blocks, &l->state, &l->findings, &l->kept};
+    for (size_t i = 0; i < sizeof areas / sizeof *areas; i++) {
+        give(areas[i]);
+    }
+}
+
+static lors_view models_of(const layer *l)
+{
+    return lors_view_at(l->stack.view, (uint64_t)l->n * 4);
+}
+
+static lors_sum sum_of(const layer *l)
+{
+    return (lors_sum){.stack = models_of(l),
+                      .base = l->stack.view,
+                      .stride = l->n,
+                      .n_models = MODELS,
+                      .weights = l->weights,
+                      .scale = 1.0 / MODELS};
+}
+
+static void run_load(void *context)
+{
+    layer *l = context;
+    for (int64_t k = 0; k <= MODELS; k++) {
+        check(l->d->ops->load(l->d->queue, lors_view_at(l->stack.view, (uint64_t)(4 * k * l->n)),
+                              lors_view_at(l->raw.view, (uint64_t)(2 * k * l->n)), LORS_F16, l->n,
+                              false, 0, l->findings.view),
+              "load");
+    }
+}
+
+static void run_subtract(void *context)
+{
+    layer *l = context;
+    check(l->d->ops->subtract(l->d->queue, l->delta.view, models_of(l), l->n, l->stack.view, 0,
+                              MODELS, l->n),
+          "subtract");
+}
 
 static void run_select(void *context)
 {
-    select_case *c = context;
-    const lors_backend_ops *ops = c->b->ops;
-    lors_status status = ops->select_begin(c->b->backend, c->state, (uint64_t)c->n, c->k);
-    for (int32_t pass = 0; pass < LORS_SELECT_PASSES && status == LORS_OK; pass++) {
-        status = ops->select_count(c->b->backend, c->state, pass, c->x, 0, c->n);
-        if (status == LORS_OK) {
-            status = ops->select_settle(c->b->backend, c->state, pass);
-        }
-    }
-    if (status != LORS_OK) {
-        die("selection");
+    layer *l = context;
+    const lors_backend_ops *ops = l->d->ops;
+    uint64_t k[MODELS] = {l->k, l->k, l->k, l->k, l->k};
+    check(ops->select_begin(l->d->queue, &l->selection, k), "select_begin");
+    for (int32_t pass = 0; pass < LORS_SELECT_PASSES; pass++) {
+        check(ops->select_count(l->d->queue, &l->selection, pass, l->delta.view, l->n, 0, l->n),
+              "select_count");
+        check(ops->select_settle(l->d->queue, &l->selection, pass), "select_settle");
     }
 }
 
-/* Hoare's quickselect on a copy of the magnitudes, median of three: what nth_element does. */
-static void run_quickselect(void *context)
+static void run_keep_top(void *context)
 {
-    select_case *c = context;
-    const float *x = c->b->ops->host_bytes(c->x);
-    for (int64_t i = 0; i < c->n; i++) {
-        c->copy[i] = fabsf(x[i]);
-    }
-    int64_t low = 0, high = c->n - 1, wanted = c->n - (int64_t)c->k;
-    while (low < high) {
-        float a = c->copy[low], m = c->copy[(low + high) / 2], z = c->copy[high];
-        float pivot = fmaxf(fminf(a, m), fminf(fmaxf(a, m), z));
-        int64_t i = low, j = high;
-        while (i <= j) {
-            while (c->copy[i] < pivot) {
-                i++;
-            }
-            while (c->copy[j] > pivot) {
-                j--;
-            }
-            if (i <= j) {
-                float swap = c->copy[i];
-                c->copy[i++] = c->copy[j];
-                c->copy[j--] = swap;
-            }
-        }
-        if (wanted <= j) {
-            high = j;
-        } else if (wanted >= i) {
-            low = i;
-        } else {
-            break;
-        }
-    }
-    c->threshold = c->copy[wanted];
+    layer *l = context;
+    check(l->d->ops->keep_top(l->d->queue, &l->selection, l->masks.view, l->delta.view, l->n, 0,
+                              l->n),
+          "keep_top");
 }
 
-static void verify_select(select_case *c)
+static void run_elect(void *context)
 {
-    const float *x = c->b->ops->host_bytes(c->x);
-    const uint8_t *mask = c->b->ops->host_bytes(c->mask);
-    if (c->b->ops->keep_top(c->b->backend, c->state, c->mask, c->x, 0, c->n) != LORS_OK) {
-        die("keep_top");
+    layer *l = context;
+    lors_sum sum = sum_of(l);
+    sum.masks = l->masks.view;
+    check(l->d->ops->elect_sign(l->d->queue, l->signs.view, &sum, l->n), "elect_sign");
+}
+
+static void run_ties_sum(void *context)
+{
+    layer *l = context;
+    lors_sum sum = sum_of(l);
+    sum.masks = l->masks.view;
+    sum.signs = l->signs.view;
+    sum.divisor = LORS_DIVIDE_KEPT;
+    check(l->d->ops->accumulate(l->d->queue, l->acc.view, &sum, l->n), "accumulate");
+}
+
+static void run_sum(void *context)
+{
+    layer *l = context;
+    lors_sum sum = sum_of(l);
+    check(l->d->ops->accumulate(l->d->queue, l->acc.view, &sum, l->n), "accumulate");
+}
+
+static void run_store(void *context)
+{
+    layer *l = context;
+    lors_store store = {
+        .dtype = LORS_F16, .acc = l->acc.view, .base = l->stack.view, .blocks = l->blocks.view};
+    check(l->d->ops->store(l->d->queue, l->out.view, &store, l->n), "store");
+}
+
+static void run_dots(void *context)
+{
+    layer *l = context;
+    check(l->d->ops->reduce_dots(l->d->queue, l->dots.view, l->stack.view, models_of(l), l->n),
+          "reduce_dots");
+}
+
+static void run_random(void *context)
+{
+    layer *l = context;
+    check(l->d->ops->keep_random(l->d->queue, l->masks.view, 7, 0.2, 0, l->n), "keep_random");
+}
+
+/* W0 + sum (W_k - W0) / N from f16 to f16 by tiles, as the run does it. */
+static void run_merge(void *context)
+{
+    layer *l = context;
+    const lors_backend_ops *ops = l->d->ops;
+    int64_t tile = ops->tile_elements > 0 ? ops->tile_elements : l->n;
+    lors_store store = {
+        .dtype = LORS_F16, .acc = l->acc.view, .base = l->stack.view, .blocks = l->blocks.view};
+    for (int64_t first = 0; first < l->n; first += tile) {
+        int64_t count = l->n - first < tile ? l->n - first : tile;
+        for (int64_t k = 0; k <= MODELS; k++) {
+            lors_view raw = lors_view_at(l->raw.view, (uint64_t)(2 * (k * l->n + first)));
+            lors_view slice = lors_view_at(l->stack.view, (uint64_t)(4 * k * tile));
+            check(ops->load(l->d->queue, slice, raw, LORS_F16, count, false, (uint64_t)first,
+                            l->findings.view),
+                  "load");
+        }
+        lors_sum sum = sum_of(l);
+        sum.stride = tile;
+        sum.stack = lors_view_at(l->stack.view, (uint64_t)(4 * tile));
+        check(ops->accumulate(l->d->queue, l->acc.view, &sum, count), "accumulate");
+        check(ops->store(l->d->queue, lors_view_at(l->out.view, (uint64_t)(2 * first)), &store,
+                         count),
+              "store");
     }
+}
+
+/* --- is it right? ----------------------------------------------------------------------------- */
+
+static float widened(const layer *l, int64_t k, int64_t i)
+{
+    return lors_float_of(lors_widen_f16(((const uint16_t *)l->raw.host)[k * l->n + i]));
+}
+
+static void verify_loaded(const layer *l)
+{
+    const float *stack = pull(&l->stack);
+    const float *delta = pull(&l->delta);
+    for (int64_t i = 0; i < l->n; i += SAMPLE) {
+        for (int64_t k = 1; k <= MODELS; k++) {
+            float difference = widened(l, k, i) - widened(l, 0, i);
+            if (stack[k * l->n + i] != widened(l, k, i) ||
+                delta[(k - 1) * l->n + i] != difference) {
+                die("load or subtract is wrong");
+            }
+        }
+    }
+}
+
+/* Against the value that is the k-th largest by sorting. */
+static void verify_masks(const layer *l, float threshold)
+{
+    const float *delta = pull(&l->delta);
+    const uint8_t *masks = pull(&l->masks);
     uint64_t kept = 0;
-    for (int64_t i = 0; i < c->n; i++) {
-        kept += mask[i];
-        if (fabsf(x[i]) > c->threshold && !mask[i]) {
+    for (int64_t i = 0; i < l->n; i++) {
+        kept += masks[i];
+        if (fabsf(delta[i]) > threshold && !masks[i]) {
             die("keep_top leaves out a value above the threshold");
         }
     }
-    if (kept != c->k) {
+    if (kept != l->k) {
         die("keep_top keeps another number");
     }
 }
 
-static void bench_select(bench *b, int64_t n)
+static void verify_merged(const layer *l)
 {
-    select_case c = {.b = b, .n = n, .k = (uint64_t)n / 5};
-    c.x = take(b, (uint64_t)n * 4);
-    c.mask = take(b, (uint64_t)n);
-    c.state = take(b, b->ops->select_bytes((uint64_t)n));
-    c.copy = malloc((size_t)n * sizeof *c.copy);
-    float *x = b->ops->host_bytes(c.x);
-    for (int64_t i = 0; i < n && c.copy; i++) {
-        x[i] = gauss(9, (uint64_t)i) * 1e-3f;
-    }
-    timing ours = {run_select, &c, {0}}, theirs = {run_quickselect, &c, {0}};
-    double seconds = median(&ours), other = median(&theirs);
-    verify_select(&c);
-    char shape[64];
-    snprintf(shape, sizeof shape, "%.1f M, k = 20 %%", 1e-6 * (double)n);
-    report(b, "exact top-k", shape, seconds, "quickselect", other);
-    give(b, c.x);
-    give(b, c.mask);
-    give(b, c.state);
-    free(c.copy);
-}
-
-/* --- elementwise ------------------------------------------------------------------------------ */
-
-typedef struct sum_case {
-    bench *b;
-    int64_t n;
-    lors_view raw, out, stack, acc, target;
-    lors_store_block *blocks;
-    uint64_t n_bytes;
-} sum_case;
-
-/* W0 + sum (W_k - W0) / N from f16 to f16 by tiles, as the run does it. */
-static void run_sum(void *context)
-{
-    sum_case *c = context;
-    const lors_backend_ops *ops = c->b->ops;
-    int64_t tile = ops->tile_elements;
-    double weights[MODELS] = {1, 1, 1, 1, 1};
-    for (int64_t first = 0; first < c->n; first += tile) {
-        int64_t count = c->n - first < tile ? c->n - first : tile;
-        lors_findings found;
-        for (int64_t k = 0; k <= MODELS; k++) {
-            lors_view raw = lors_view_at(c->raw, (uint64_t)(2 * (k * c->n + first)));
-            lors_view slice = lors_view_at(c->stack, (uint64_t)(4 * k * tile));
-            ops->load(c->b->backend, slice, raw, LORS_F16, count, false, &found);
-        }
-        lors_sum sum = {.stack = lors_view_at(c->stack, (uint64_t)(4 * tile)),
-                        .base = c->stack,
-                        .stride = tile,
-                        .n_models = MODELS,
-                        .weights = weights,
-                        .scale = 1.0 / MODELS};
-        ops->accumulate(c->b->backend, c->acc, &sum, count);
-        ops->store(c->b->backend, lors_view_at(c->out, (uint64_t)(2 * first)), LORS_F16, c->acc,
-                   c->stack, count, false, c->blocks);
-    }
-}
-
-/* A copy that reads and writes as many bytes in all. */
-static void run_copy(void *context)
-{
-    sum_case *c = context;
-    memcpy(c->b->ops->host_bytes(c->target), c->b->ops->host_bytes(c->raw), c->n_bytes / 2);
-}
-
-static void verify_sum(sum_case *c)
-{
-    const uint16_t *raw = c->b->ops->host_bytes(c->raw), *out = c->b->ops->host_bytes(c->out);
-    for (int64_t i = 0; i < c->n; i += 997) {
-        double base = (double)lors_f16_to_f32(raw[i]), sum = 0;
+    const uint16_t *out = pull(&l->out);
+    for (int64_t i = 0; i < l->n; i += SAMPLE) {
+        double base = (double)widened(l, 0, i), sum = 0;
         for (int64_t k = 1; k <= MODELS; k++) {
-            sum += (double)lors_f16_to_f32(raw[k * c->n + i]) - base;
+            sum += (double)widened(l, k, i) - base;
         }
         sum *= 1.0 / MODELS;
-        if (lors_f64_to_f16(sum == 0 ? base : base + sum) != out[i]) {
+        if (lors_f16_bits(lors_round_f16(sum == 0 ? base : base + sum)) != out[i]) {
             die("the weighted sum is wrong");
         }
     }
 }
 
-static void bench_sum(bench *b, int64_t n)
+static void verify_random(const layer *l)
 {
-    uint64_t tile = (uint64_t)b->ops->tile_elements;
-    sum_case c = {.b = b, .n = n, .n_bytes = (uint64_t)n * 2 * (MODELS + 2)};
-    c.raw = take(b, (uint64_t)n * 2 * (MODELS + 1));
-    c.out = take(b, (uint64_t)n * 2);
-    c.target = take(b, c.n_bytes / 2 + 64);
-    c.stack = take(b, tile * 4 * (MODELS + 1));
-    c.acc = take(b, tile * 8);
-    c.blocks = calloc(tile / LORS_BLOCK + 1, sizeof *c.blocks);
-    uint16_t *raw = b->ops->host_bytes(c.raw);
-    for (int64_t i = 0; i < n * (MODELS + 1) && c.blocks; i++) {
-        raw[i] = lors_f64_to_f16((double)gauss(5, (uint64_t)i) * 0.02);
+    const uint8_t *masks = pull(&l->masks);
+    for (int64_t i = 0; i < l->n; i += SAMPLE) {
+        if (masks[i] != lors_random_keep(7, (uint64_t)i, lors_random_limit(0.2))) {
+            die("keep_random is wrong");
+        }
     }
-    timing ours = {run_sum, &c, {0}}, copy = {run_copy, &c, {0}};
-    double seconds = median(&ours), floor_seconds = median(&copy);
-    verify_sum(&c);
-    char shape[64];
-    snprintf(shape, sizeof shape, "%.1f M, N = 5, f16", 1e-6 * (double)n);
-    report(b, "task arithmetic", shape, seconds, "copy of as many bytes", floor_seconds);
-    give(b, c.raw);
-    give(b, c.out);
-    give(b, c.target);
-    give(b, c.stack);
-    give(b, c.acc);
-    free(c.blocks);
+}
+
+/* --- selection on the host -------------------------------------------------------------------- */
+
+typedef struct quickselect {
+    const float *x;
+    float *copy, threshold;
+    int64_t n;
+    uint64_t k;
+} quickselect;
+
+/* Hoare's quickselect on a copy of the magnitudes, median of three: what nth_element does. */
+static void run_quickselect(void *context)
+{
+    quickselect *q = context;
+    float *copy = q->copy;
+    for (int64_t i = 0; i < q->n; i++) {
+        copy[i] = fabsf(q->x[i]);
+    }
+    int64_t low = 0, high = q->n - 1, wanted = q->n - (int64_t)q->k;
+    while (low < high) {
+        float a = copy[low], m = copy[(low + high) / 2], z = copy[high];
+        float pivot = fmaxf(fminf(a, m), fminf(fmaxf(a, m), z));
+        int64_t i = low, j = high;
+        while (i <= j) {
+            for (; copy[i] < pivot; i++) {
+            }
+            for (; copy[j] > pivot; j--) {
+            }
+            if (i <= j) {
+                float swap = copy[i];
+                copy[i++] = copy[j];
+                copy[j--] = swap;
+            }
+        }
+        if (wanted > j && wanted < i) {
+            break;
+        }
+        high = wanted <= j ? j : high;
+        low = wanted >= i ? i : low;
+    }
+    q->threshold = copy[wanted];
+}
+
+/* Of the first task vector. */
+static double time_quickselect(const layer *l, float *threshold)
+{
+    quickselect q = {.x = pull(&l->delta), .n = l->n, .k = l->k};
+    q.copy = host_array((size_t)l->n * sizeof(float));
+    double seconds = median(NULL, run_quickselect, &q);
+    *threshold = q.threshold;
+    free(q.copy);
+    return seconds;
+}
+
+/* --- all of it -------------------------------------------------------------------------------- */
+
+static void bench_layer(bench *b, const device *d, const char *shape, int64_t n)
+{
+    static const struct {
+        const char *name;
+        void (*run)(void *layer);
+        double bytes; /* that must be read or written, per element */
+    } rows[] = {
+        {"load f16, 6 tensors", run_load, (MODELS + 1) * 6},
+        {"subtract, 5 from one", run_subtract, MODELS * 8 + 4},
+        {"exact top-k of 5", run_select, MODELS * 4 * LORS_SELECT_PASSES},
+        {"keep_top of 5", run_keep_top, MODELS * 5},
+        {"elect_sign of 5", run_elect, MODELS * 5 + 5},
+        {"accumulate 5, ties", run_ties_sum, MODELS * 5 + 13},
+        {"accumulate 5", run_sum, MODELS * 4 + 12},
+        {"store f16", run_store, 14},
+        {"reduce_dots", run_dots, 8},
+        {"keep_random", run_random, 1},
+        {"task arithmetic of 5, f16", run_merge, (MODELS + 2) * 2},
+    };
+    enum { N_ROWS = sizeof rows / sizeof *rows };
+    layer l = layer_of(d, n);
+    for (int i = 0; i < N_ROWS; i++) { /* each once, in this order, and then the checks */
+        rows[i].run(&l);
+        if (rows[i].run == run_keep_top) {
+            float threshold;
+            verify_loaded(&l);
+            time_quickselect(&l, &threshold);
+            verify_masks(&l, threshold);
+        } else if (rows[i].run == run_store || rows[i].run == run_merge) {
+            verify_merged(&l);
+        } else if (rows[i].run == run_random) {
+            verify_random(&l);
+        }
+    }
+    for (int i = 0; i < N_ROWS; i++) {
+        float threshold;
+        row r = {.d = d, .operation = rows[i].name, .shape = shape};
+        r.amount = rows[i].bytes * (double)n;
+        r.seconds = median(d, rows[i].run, &l);
+        r.floor_seconds = floor_of(d, r.amount);
+        if (rows[i].run == run_select) {
+            r.beside = "quickselect of each";
+            r.beside_seconds = MODELS * time_quickselect(&l, &threshold);
+        }
+        report(b, r);
+    }
+    free_layer(&l);
 }
 
 int main(int argc, char **argv)
 {
     bench b = {.rows = json_array()};
-    const char *path = NULL;
+    const char *path = NULL, *only = NULL;
     for (int i = 1; i < argc; i++) {
         b.quick = b.quick || strcmp(argv[i], "--quick") == 0;
         path = strcmp(argv[i], "--json") == 0 && i + 1 < argc ? argv[++i] : path;
+        only = strcmp(argv[i], "--device") == 0 && i + 1 < argc ? argv[++i] : only;
     }
-    int32_t index = 0;
-    if (lors_backend_find("cpu", &b.ops, &index) != LORS_OK ||
-        b.ops->open(index, &b.backend) != LORS_OK) {
-        die("cpu");
-    }
+    openblas_set_num_threads(1);
+    open_devices(&b, only);
     static const int64_t shapes[][2] = {{768, 768}, {3072, 768}, {1280, 1280}, {5120, 1280}};
     for (size_t i = 0; i < (b.quick ? 1 : sizeof shapes / sizeof *shapes); i++) {
-        bench_low_rank(&b, shapes[i][0], shapes[i][1], 7, true);
-        bench_low_rank(&b, shapes[i][0], shapes[i][1], 7, false);
-        bench_low_rank(&b, shapes[i][0], shapes[i][1], 64, true);
+        char shape[32];
+        snprintf(shape, sizeof shape, "%lldx%lld", (long long)shapes[i][0],
+                 (long long)shapes[i][1]);
+        for (int d = 0; d < b.n_devices; d++) {
+            bench_layer(&b, &b.devices[d], shape, shapes[i][0] * shapes[i][1]);
+        }
+        bench_matrices(&b, shapes[i][0], shapes[i][1]);
     }
-    bench_select(&b, b.quick ? 1 << 18 : 6553600);
-    bench_sum(&b, b.quick ? 1 << 18 : 6553600);
-    json_t *root = json_pack("{s:s, s:s, s:o}", "what", "operations on one core of the CPU",
-                             "blas", openblas_get_config(), "rows", b.rows);
+    json_t *root = json_pack("{s:s, s:s, s:o, s:o}", "what",
+                             "operations of each device; of the CPU on one core", "blas",
+                             openblas_get_config(), "devices", device_details(&b), "rows", b.rows);
     if (path && json_dump_file(root, path, JSON_INDENT(1)) != 0) {
         fprintf(stderr, "bench_ops: cannot write %s\n", path);
         return 1;
     }
     json_decref(root);
-    b.ops->close(b.backend);
+    close_devices(&b);
     return 0;
 }

@@ -8,7 +8,6 @@ build/lors several times, verifies the output before any figure counts, and writ
 the machine, the commands, the median and the spread. Python's standard library only.
 """
 import argparse
-import hashlib
 import json
 import os
 import pathlib
@@ -18,16 +17,9 @@ import subprocess
 import sys
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+import sources
 
-
-def source_hash():
-    """SHA-256 over the sources that decide speed: evidence older than they are is stale."""
-    digest = hashlib.sha256()
-    for room in ("cpu", "method", "plan", "run", "io", "backend", "base"):
-        for path in sorted((ROOT / "src" / room).glob("*.[ch]")):
-            digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()
+ROOT = sources.ROOT
 
 
 def machine():
@@ -64,18 +56,25 @@ def merge(args, recipe, out):
     command = [str(ROOT / "build/lors"), "merge", str(recipe), "-o", str(out), "--force", "-q"]
     if args.threads:
         command += ["--threads", str(args.threads)]
+    if args.device:
+        command += ["--device", args.device]
     start = time.monotonic()
     process = subprocess.Popen(command)
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.monotonic() - start
     if status != 0:
         sys.exit(f"bench_run: {' '.join(command)} failed")
-    totals = json.loads((out / "lors.json").read_text())["totals"]
+    report = json.loads((out / "lors.json").read_text())
+    totals = report["totals"]
     stages = totals["stages"]
     busy = sum(stage["thread_seconds"] for stage in stages.values())
-    return {"seconds": seconds, "cpu_seconds": usage.ru_utime + usage.ru_stime,
+    return {"device": report["device"], "device_detail": report["device_detail"],
+            "seconds": seconds, "cpu_seconds": usage.ru_utime + usage.ru_stime,
             "peak_bytes": usage.ru_maxrss * 1024, "stages": stages,
-            "busy_over_wall": busy / seconds, "least_energy": totals["least_energy"]}
+            "busy_over_wall": busy / seconds,
+            # Of the stages' time, what passed while another stage was at work.
+            "hidden_share": max(0.0, 1 - seconds / busy) if busy else 0.0,
+            "least_energy": totals["least_energy"]}
 
 
 def main():
@@ -87,6 +86,7 @@ def main():
     parser.add_argument("--rank", default="7")
     parser.add_argument("--density", default="0.2")
     parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--device", help="as for `lors merge` (default: auto)")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--work", default="build/bench", help="folder for models and outputs")
     parser.add_argument("-o", "--output", help="write the JSON here")
@@ -106,10 +106,13 @@ def main():
         "what": f"{args.method} merge of {args.models} synthetic {args.size} models, {args.dtype}",
         "command": "benchmarks/bench_run.py " + " ".join(sys.argv[1:]),
         "recipe": recipe.read_text(), "date": time.strftime("%Y-%m-%d"), "machine": machine(),
-        "source_sha256": source_hash(), "bytes_read": read,
+        "device": runs[0]["device"], "device_detail": runs[0]["device_detail"],
+        "source_sha256": sources.of_program(), "bytes_read": read,
         "seconds": {"median": statistics.median(times), "least": min(times), "most": max(times)},
         "peak_bytes": max(run["peak_bytes"] for run in runs), "runs": runs,
     }
+    if result["device"].startswith("cuda"):
+        result["kernels_sha256"] = sources.of_kernels()
     text = json.dumps(result, indent=1) + "\n"
     if args.output:
         pathlib.Path(args.output).write_text(text)

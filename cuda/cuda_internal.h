@@ -1,0 +1,110 @@
+/* cuda_internal.h - what the files of the CUDA backend share: memory, queues, and the check of
+ * every call. */
+#ifndef LORS_CUDA_CUDA_INTERNAL_H
+#define LORS_CUDA_CUDA_INTERNAL_H
+
+#include <cublas_v2.h>
+#include <cuda_runtime.h>
+#include <cusolverDn.h>
+
+#include "backend/backend_ops.h"
+#include "cuda/launch.h"
+
+struct lors_memory {
+    unsigned char *bytes; /* in the device's address space, or the host's where it is staging */
+    uint64_t n_bytes;
+    lors_memory_kind place;
+};
+
+struct lors_backend {
+    int32_t device;
+};
+
+struct lors_queue {
+    lors_backend *backend;
+    cudaStream_t stream;
+    cublasHandle_t blas;         /* on the stream, pedantic math: never TF32 or emulation */
+    void *blas_workspace;        /* its own, so that results do not depend on other streams */
+    cusolverDnHandle_t solver;   /* on the stream, deterministic */
+    cusolverDnParams_t params;
+    unsigned char *pinned;       /* LORS_CUDA_PINNED bytes of host memory for small results */
+};
+
+enum { LORS_CUDA_PINNED = 64 << 10, LORS_CUDA_BLAS_WORKSPACE = 32 << 20 };
+
+/* Store a sentence where the program looks for it; returns `status`. */
+extern const lors_backend_host *lors_cuda_host;
+#define lors_cuda_fail(...) (lors_cuda_host->fail(__VA_ARGS__))
+
+/* A call of the runtime, cuBLAS or cuSOLVER that failed: ERR_DEVICE with `call`, the library's name
+ * of the error and what may mend it. LORS_OK where it did not fail. */
+lors_status lors_cuda_check(cudaError_t error, const char *call);
+lors_status lors_cuda_check_blas(cublasStatus_t status, const char *call);
+lors_status lors_cuda_check_solver(cusolverStatus_t status, const char *call);
+
+#define LORS_TRY(call)                                \
+    do {                                              \
+        lors_status lors_try_status = (call);         \
+        if (lors_try_status != LORS_OK) {             \
+            return lors_try_status;                   \
+        }                                             \
+    } while (0)
+#define LORS_CUDA_TRY(call) LORS_TRY(lors_cuda_check((call), #call))
+#define LORS_BLAS_TRY(call) LORS_TRY(lors_cuda_check_blas((call), #call))
+#define LORS_SOLVER_TRY(call) LORS_TRY(lors_cuda_check_solver((call), #call))
+
+/* Make the queue's device current in this thread. Every operation begins with it. */
+lors_status lors_cuda_enter(const lors_queue *queue);
+/* The error of a launch, if any; `kernel` for the sentence. */
+lors_status lors_cuda_launched(const char *kernel);
+
+/* The address of a view, as a pointer to T; NULL where it is absent. */
+template <typename T> static inline T *lors_cuda_at(lors_view view)
+{
+    return view.memory ? reinterpret_cast<T *>(view.memory->bytes + view.offset) : nullptr;
+}
+
+static inline int64_t lors_ceil_div(int64_t n, int64_t by)
+{
+    return (n + by - 1) / by;
+}
+
+/* convert.cu */
+lors_status lors_cuda_load(lors_queue *queue, lors_view out, lors_view in, lors_dtype dtype,
+                           int64_t n, bool zero_nonfinite, uint64_t first, lors_view findings);
+lors_status lors_cuda_store(lors_queue *queue, lors_view out, const lors_store *store, int64_t n);
+
+/* sums.cu */
+lors_status lors_cuda_subtract(lors_queue *queue, lors_view out, lors_view a, int64_t stride,
+                               lors_view b, int64_t stride_b, int32_t n_slices, int64_t n);
+lors_status lors_cuda_compare(lors_queue *queue, lors_view differs, lors_view a, lors_view b,
+                              int64_t n);
+lors_status lors_cuda_accumulate(lors_queue *queue, lors_view acc, const lors_sum *sum, int64_t n);
+lors_status lors_cuda_elect_sign(lors_queue *queue, lors_view signs, const lors_sum *sum,
+                                 int64_t n);
+lors_status lors_cuda_reduce_dots(lors_queue *queue, lors_view dots, lors_view a, lors_view b,
+                                  int64_t n);
+
+/* select.cu */
+uint64_t lors_cuda_select_bytes(uint64_t total);
+lors_status lors_cuda_select_begin(lors_queue *queue, const lors_selection *s, const uint64_t *k);
+lors_status lors_cuda_select_count(lors_queue *queue, const lors_selection *s, int32_t pass,
+                                   lors_view x, int64_t stride, uint64_t first, int64_t n);
+lors_status lors_cuda_select_settle(lors_queue *queue, const lors_selection *s, int32_t pass);
+lors_status lors_cuda_keep_top(lors_queue *queue, const lors_selection *s, lors_view mask,
+                               lors_view x, int64_t stride, uint64_t first, int64_t n);
+lors_status lors_cuda_select_kept(lors_queue *queue, const lors_selection *s, lors_view kept);
+
+/* random.cu */
+lors_status lors_cuda_keep_random(lors_queue *queue, lors_view mask, uint64_t key, double density,
+                                  uint64_t first, int64_t n);
+
+/* low_rank.cu */
+uint64_t lors_cuda_truncate_bytes(int32_t n_matrices, int64_t n_rows, int64_t n_cols,
+                                  lors_rank rank);
+lors_status lors_cuda_truncate_rank(lors_queue *queue, lors_view low, lors_view x, int64_t stride,
+                                    int32_t n_matrices, int64_t n_rows, int64_t n_cols,
+                                    const lors_rank *ranks, lors_view scratch,
+                                    lors_certificate *certificates);
+
+#endif
