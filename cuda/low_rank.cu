@@ -16,8 +16,8 @@
 /* --- Norms ------------------------------------------------------------------------------------ */
 
 /* parts[slot][block] = the sum of squares of LORS_BLOCK elements: exact products, a fixed tree. */
-static __global__ void __launch_bounds__(LORS_THREADS) squares_kernel(double *parts,
-                                                                      lors_matrices a)
+static __global__ void __launch_bounds__(LORS_THREADS)
+    squares_kernel(double *parts, lors_matrices a)
 {
     int64_t n = a.n_rows * a.n_cols, first = (int64_t)blockIdx.x * LORS_BLOCK;
     int64_t end = first + LORS_BLOCK < n ? first + LORS_BLOCK : n;
@@ -33,8 +33,8 @@ static __global__ void __launch_bounds__(LORS_THREADS) squares_kernel(double *pa
 }
 
 /* totals[slot] = the sum of its parts. */
-static __global__ void __launch_bounds__(LORS_THREADS) totals_kernel(double *totals,
-                                                                     const double *parts, int64_t n)
+static __global__ void __launch_bounds__(LORS_THREADS)
+    totals_kernel(double *totals, const double *parts, int64_t n)
 {
     double sum = 0;
     for (int64_t i = threadIdx.x; i < n; i += LORS_THREADS) {
@@ -82,14 +82,12 @@ lors_status lors_cuda_send(lors_queue *queue, void *to, const void *from, uint64
     return LORS_OK;
 }
 
-static lors_status grow_device(lors_queue *queue, lors_solver_space *space, uint64_t n_bytes)
+static lors_status grow_device(lors_solver_space *space, uint64_t n_bytes)
 {
-    if (space->extra) {
-        LORS_CUDA_TRY(cudaStreamSynchronize(queue->stream));
-        LORS_CUDA_TRY(cudaFree(space->extra));
-        space->extra = nullptr;
-        space->extra_bytes = 0;
-    }
+    void *before = space->extra;
+    space->extra = nullptr; /* whatever cudaFree reports, it is not to be freed again */
+    space->extra_bytes = 0;
+    LORS_CUDA_TRY(cudaFree(before)); /* nobody works in it: the library has been waited for */
     cudaError_t error = cudaMalloc(&space->extra, n_bytes);
     if (error == cudaErrorMemoryAllocation) {
         (void)cudaGetLastError(); /* or it would be taken for that of the next launch */
@@ -105,8 +103,8 @@ static lors_status grow_device(lors_queue *queue, lors_solver_space *space, uint
     return LORS_OK;
 }
 
-lors_status lors_cuda_grow_space(lors_queue *queue, lors_solver_space *space,
-                                 uint64_t device_bytes, uint64_t host_bytes)
+lors_status lors_cuda_grow_space(lors_queue *queue, lors_solver_space *space, uint64_t device_bytes,
+                                 uint64_t host_bytes)
 {
     host_bytes = host_bytes > 0 ? host_bytes : 1; /* never NULL */
     if (host_bytes > space->host_bytes) {
@@ -120,22 +118,27 @@ lors_status lors_cuda_grow_space(lors_queue *queue, lors_solver_space *space,
         }
     }
     if (device_bytes > space->reserved_bytes && device_bytes > space->extra_bytes) {
-        LORS_TRY(grow_device(queue, space, device_bytes));
+        LORS_TRY(grow_device(space, device_bytes));
     }
     space->device = device_bytes > space->reserved_bytes ? space->extra : space->reserved;
     return LORS_OK;
 }
 
-/* Where a call failed half-way the device may still be at work in it. */
-static void close_space(lors_queue *queue, lors_solver_space *space)
+/* Every call of the library has been waited for, unless something failed half-way: then the device
+ * may still be at work in this memory. Returns `status`, or what goes wrong here. */
+static lors_status close_space(lors_queue *queue, lors_solver_space *space, lors_status status)
 {
-    if ((space->host || space->extra) && cudaStreamSynchronize(queue->stream) != cudaSuccess) {
-        (void)cudaGetLastError();
-    }
-    if (space->extra && cudaFree(space->extra) != cudaSuccess) {
-        (void)cudaGetLastError();
+    if (status != LORS_OK && cudaStreamSynchronize(queue->stream) != cudaSuccess) {
+        (void)cudaGetLastError(); /* the sentence of the first error stays */
     }
     free(space->host);
+    cudaError_t error = space->extra ? cudaFree(space->extra) : cudaSuccess;
+    if (status == LORS_OK) {
+        LORS_TRY(lors_cuda_check(error, "cudaFree"));
+    } else if (error != cudaSuccess) {
+        (void)cudaGetLastError();
+    }
+    return status;
 }
 
 /* --- Certificate ------------------------------------------------------------------------------ */
@@ -192,8 +195,8 @@ static uint64_t lay_out(const lors_matrices *a, lors_rank rank, unsigned char *b
 {
     uint64_t at = 0;
     int64_t count = count_of(a, rank);
-    *parts = lors_cuda_carve<double>(base, &at,
-                                     a->n * lors_ceil_div(a->n_rows * a->n_cols, LORS_BLOCK));
+    *parts =
+        lors_cuda_carve<double>(base, &at, a->n * lors_ceil_div(a->n_rows * a->n_cols, LORS_BLOCK));
     *totals = lors_cuda_carve<double>(base, &at, LORS_MAX_BATCH);
     *solver = base ? base + at : nullptr;
     uint64_t krylov = lors_cuda_krylov_bytes(a, count);
@@ -362,6 +365,5 @@ lors_status lors_cuda_truncate_rank(lors_queue *queue, lors_view low, lors_view 
         certificates[i].path = "";
     }
     lors_status status = n_matrices > 0 ? truncate_all(&t, parts, totals) : LORS_OK;
-    close_space(queue, &t.space);
-    return status;
+    return close_space(queue, &t.space, status);
 }

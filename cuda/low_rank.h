@@ -1,10 +1,10 @@
 /* low_rank.h - what the files of the low-rank operation share: the matrices with their short side
  * second, the slots of a batch, block Lanczos, dense solvers, and the projection low = (A V) V'.
  *
- * Everything that decides the bits of a result is one of the kernels behind this header: reductions
- * run over slices whose sizes follow from the shape alone and are added up in a fixed order, so that
- * a matrix gives the same bits in any batch, in any slot and on any card. Only the eigenproblems and
- * singular value decompositions come from cuSOLVER; what it answers is checked.
+ * What decides the bits of a result is one of the kernels behind this header: reductions run over
+ * slices whose sizes follow from the shape alone, and are added up in a fixed order. So a matrix
+ * gives the same bits in any batch, in any slot and on any card. Only eigenproblems and singular
+ * value decompositions come from cuSOLVER; what it answers is checked.
  */
 #ifndef LORS_CUDA_LOW_RANK_H
 #define LORS_CUDA_LOW_RANK_H
@@ -12,9 +12,9 @@
 #include "cuda/cuda_internal.h"
 
 /* Numbers, not enumerators: they meet others in sums. */
-static constexpr int LORS_PANEL = 8;      /* columns of V and A V that the projection takes at a time */
-static constexpr int LORS_SLICE = 32;     /* rows of a block that a thread block of the iteration has */
-static constexpr int LORS_MAX_WIDTH = 32; /* the most columns of a block of the iteration */
+static constexpr int LORS_PANEL = 8;       /* columns of V and A V that are projected at a time */
+static constexpr int LORS_SLICE = 32;      /* rows of an iteration's block in a thread block */
+static constexpr int LORS_MAX_WIDTH = 32;  /* the most columns of an iteration's block */
 static constexpr int LORS_RESULT_HEAD = 3; /* numbers before the values in a projection's results */
 static constexpr int LORS_THREADS = 256;
 static constexpr int LORS_WARP = 32, LORS_WARPS = LORS_THREADS / LORS_WARP;
@@ -45,7 +45,7 @@ typedef struct lors_slot {
     int32_t status;
     uint32_t arrived; /* thread blocks that are done with their part of a reduction */
     int32_t n_steps;
-    double next;      /* the largest squared singular value not used, scaled */
+    double next; /* the largest squared singular value not used, scaled */
     double residual, excess, orthogonality;
 } lors_slot;
 
@@ -62,7 +62,7 @@ static inline int64_t lors_round_up(int64_t n, int64_t to)
     return lors_ceil_div(n, to) * to;
 }
 
-/* --- Work space of cuSOLVER (low_rank.cu) ------------------------------------------------------ */
+/* --- Work space of cuSOLVER (low_rank.cu) ----------------------------------------------------- */
 
 /* What a call of the library works in. How much it needs only the library knows, and only with a
  * device at hand; the plan reserves by a formula. Where that is too little the difference is
@@ -74,13 +74,13 @@ typedef struct lors_solver_space {
     void *device; /* the one to use: of at least the size last asked for */
 } lors_solver_space;
 
-lors_status lors_cuda_grow_space(lors_queue *queue, lors_solver_space *space,
-                                 uint64_t device_bytes, uint64_t host_bytes);
+lors_status lors_cuda_grow_space(lors_queue *queue, lors_solver_space *space, uint64_t device_bytes,
+                                 uint64_t host_bytes);
 /* Device memory -> host and back, by way of the queue's pinned memory. They wait. */
 lors_status lors_cuda_fetch(lors_queue *queue, void *to, const void *from, uint64_t n_bytes);
 lors_status lors_cuda_send(lors_queue *queue, void *to, const void *from, uint64_t n_bytes);
 
-/* --- A call (low_rank.cu) ---------------------------------------------------------------------- */
+/* --- A call (low_rank.cu) --------------------------------------------------------------------- */
 
 typedef struct lors_truncation {
     lors_queue *queue;
@@ -97,7 +97,7 @@ typedef struct lors_truncation {
 void lors_cuda_certify(lors_certificate *c, double total, const double *values, int64_t rank,
                        double next, double residual);
 
-/* --- Skinny products in f32 (low_rank_products.cu) --------------------------------------------- */
+/* --- Skinny products in f32 (low_rank_products.cu) -------------------------------------------- */
 
 /* image = A v and next = A'image for blocks of b columns, both in parts that are still to be added
  * up (in f64, in order): a part is what one slice of the summed side gives. */
@@ -118,7 +118,7 @@ lors_status lors_cuda_skinny_multiply(lors_queue *queue, const lors_matrices *a,
                                       const lors_skinny *s, const lors_slot *slots,
                                       const float *scale);
 
-/* --- Projection in f64 (low_rank_project.cu) --------------------------------------------------- */
+/* --- Projection in f64 (low_rank_project.cu) -------------------------------------------------- */
 
 /* low = (A V) V', rounded once; also the squared norms of the columns of A V, which are the squared
  * singular values as Rayleigh quotients, and that of A - low as stored. Rows of A V are made
@@ -141,7 +141,7 @@ void lors_cuda_projection_lay_out(lors_projection *p, const lors_matrices *a, in
                                   unsigned char *base, uint64_t *at);
 lors_status lors_cuda_project(lors_queue *queue, const lors_projection *p);
 
-/* --- Block Lanczos (low_rank_krylov.cu, low_rank_stage.cu, low_rank_ritz.cu) ------------------- */
+/* --- Block Lanczos (low_rank_krylov.cu, low_rank_stage.cu, low_rank_ritz.cu) ------------------ */
 
 /* A group of matrices of one rank, in lock step. Sizes are those of one slot. */
 typedef struct lors_lanczos {
@@ -169,7 +169,7 @@ typedef enum lors_source {
     LORS_FROM_RANDOM,  /* the start */
     LORS_FROM_PRODUCT, /* next_parts, added up */
     LORS_FROM_WIDE,
-    LORS_FROM_RITZ     /* basis * leading Ritz vectors, largest first */
+    LORS_FROM_RITZ /* basis * leading Ritz vectors, largest first */
 } lors_source;
 
 typedef enum lors_change {
@@ -179,13 +179,13 @@ typedef enum lors_change {
 } lors_change;
 
 typedef enum lors_sum_of {
-    LORS_OVERLAP,        /* basis'wide -> overlap */
-    LORS_OVERLAP_SET_T,  /* the same; it is the next block column of T ... */
-    LORS_OVERLAP_ADD_T,  /* ... or is added to it */
-    LORS_FACTOR_SET_R,   /* Cholesky factor of wide'wide -> factor, r */
-    LORS_FACTOR_INTO_R,  /* the same, r = factor * r */
-    LORS_DEVIATION,      /* norm(wide'wide - I) -> orthogonality; the slot is ready */
-    LORS_APPEND          /* nothing: wide, rounded to f32, joins the basis */
+    LORS_OVERLAP,       /* basis'wide -> overlap */
+    LORS_OVERLAP_SET_T, /* the same; it is the next block column of T ... */
+    LORS_OVERLAP_ADD_T, /* ... or is added to it */
+    LORS_FACTOR_SET_R,  /* Cholesky factor of wide'wide -> factor, r */
+    LORS_FACTOR_INTO_R, /* the same, r = factor * r */
+    LORS_DEVIATION,     /* norm(wide'wide - I) -> orthogonality; the slot is ready */
+    LORS_APPEND         /* nothing: wide, rounded to f32, joins the basis */
 } lors_sum_of;
 
 typedef struct lors_stage {
@@ -210,7 +210,7 @@ uint64_t lors_cuda_krylov_bytes(const lors_matrices *a, int64_t rank);
 lors_status lors_cuda_krylov(lors_truncation *t, const int32_t *members, int32_t n_members,
                              int64_t rank, bool *solved);
 
-/* --- Dense solvers (low_rank_dense.cu, low_rank_gram.cu, low_rank_jacobi.cu) ------------------- */
+/* --- Dense solvers (low_rank_dense.cu, low_rank_gram.cu, low_rank_jacobi.cu) ------------------ */
 
 /* Scratch for ranks up to this one; `exact`: also by singular value decomposition. */
 uint64_t lors_cuda_dense_bytes(const lors_matrices *a, int64_t rank, bool exact);
@@ -237,10 +237,11 @@ lors_status lors_cuda_gather(lors_queue *queue, const lors_gathering *g, double 
 
 /* One-sided Jacobi: columns of w f64 [n_columns][n_rows] are rotated until they are orthogonal;
  * v f64 [n_columns][n_columns] (columns) becomes the product of the rotations, norms f64
- * [n_columns] the columns' squared norms. rotated: a u32. Needs nothing of any library. Waits.
- * *converged: whether it came to an end. */
+ * [n_columns] the columns' squared norms. rotated: a u32. scale: about the largest norm of a
+ * column; what is 2^-48 of it is rounding. Needs nothing of any library. Waits. *converged: whether
+ * it came to an end. */
 lors_status lors_cuda_jacobi(lors_queue *queue, double *w, double *v, double *norms,
-                             uint32_t *rotated, int64_t n_rows, int64_t n_columns,
+                             uint32_t *rotated, int64_t n_rows, int64_t n_columns, double scale,
                              bool *converged);
 
 #endif

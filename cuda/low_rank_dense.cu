@@ -26,7 +26,8 @@ typedef struct dense {
     int32_t *info, *order;
     unsigned char *projection, *solver;
     uint64_t solver_bytes;
-    double *values; /* [n_short], host, squared, descending */
+    double *values;   /* [n_short], host: the solver's, squared, descending */
+    double *measured; /* [n_short], host: those of the vectors it gave, as Rayleigh quotients */
     lors_projection p;
 } dense;
 
@@ -134,8 +135,8 @@ static lors_status load_problem(dense *d)
 static lors_status fetch_values(dense *d)
 {
     int64_t n = d->a.n_short;
-    LORS_TRY(lors_cuda_fetch(d->t->queue, d->values, d->device_values,
-                             (uint64_t)n * sizeof(double)));
+    LORS_TRY(
+        lors_cuda_fetch(d->t->queue, d->values, d->device_values, (uint64_t)n * sizeof(double)));
     for (int64_t i = 0; i < n && d->exact; i++) {
         d->values[i] *= d->values[i];
     }
@@ -206,8 +207,8 @@ static int compare_ranked(const void *left, const void *right)
 static lors_status rank_columns(dense *d, ranked *places, int32_t *order)
 {
     int64_t n = d->a.n_short;
-    LORS_TRY(lors_cuda_fetch(d->t->queue, d->values, d->device_values,
-                             (uint64_t)n * sizeof(double)));
+    LORS_TRY(
+        lors_cuda_fetch(d->t->queue, d->values, d->device_values, (uint64_t)n * sizeof(double)));
     for (int64_t i = 0; i < n; i++) {
         places[i].value = d->exact ? d->values[i] : sqrt(d->values[i]);
         places[i].column = (int32_t)i;
@@ -228,10 +229,12 @@ static lors_status out_of_memory(void)
 static lors_status solve_by_jacobi(dense *d, bool *answered)
 {
     int64_t n = d->a.n_short;
+    double total = d->t->total[d->a.index[0]];
     LORS_TRY(load_problem(d));
     LORS_TRY(lors_cuda_jacobi(d->t->queue, d->exact ? d->a_wide : d->vectors, d->rotation,
                               d->device_values, reinterpret_cast<uint32_t *>(d->info),
-                              d->exact ? d->a.n_long : n, n, answered));
+                              d->exact ? d->a.n_long : n, n, d->exact ? sqrt(total) : total,
+                              answered));
     ranked *places = static_cast<ranked *>(malloc((size_t)n * sizeof *places));
     int32_t *order = static_cast<int32_t *>(malloc((size_t)n * sizeof *order));
     lors_status status = places && order ? rank_columns(d, places, order) : out_of_memory();
@@ -272,6 +275,16 @@ static lors_status gather(dense *d, bool by_library)
     return lors_cuda_gather(d->t->queue, &g, d->v);
 }
 
+/* Are the vectors those of the leading values? */
+static bool vectors_fit(const dense *d)
+{
+    bool fit = true;
+    for (int64_t i = 0; i < d->rank; i++) {
+        fit = fit && fabs(d->measured[i] - d->values[i]) <= solver_slack * d->values[0];
+    }
+    return fit;
+}
+
 /* low and its certificate from the values and vectors of a solver; *good: do they keep what they
  * promise? */
 static lors_status conclude(dense *d, bool by_library, bool *good)
@@ -290,13 +303,13 @@ static lors_status conclude(dense *d, bool by_library, bool *good)
     LORS_TRY(lors_cuda_deviations(d->t->queue, &d->p, d->gram, d->parts));
     double next = d->rank < d->a.n_short ? d->values[d->rank] : 0, head[LORS_RESULT_HEAD];
     LORS_TRY(lors_cuda_fetch(d->t->queue, head, d->p.results, sizeof head));
-    LORS_TRY(lors_cuda_fetch(d->t->queue, d->values, d->p.results + LORS_RESULT_HEAD,
+    LORS_TRY(lors_cuda_fetch(d->t->queue, d->measured, d->p.results + LORS_RESULT_HEAD,
                              (uint64_t)d->rank * sizeof(double)));
-    lors_cuda_certify(c, total, d->values, d->rank, next, head[0]);
+    lors_cuda_certify(c, total, d->measured, d->rank, next, head[0]);
     c->orthogonality = sqrt(head[1]);
-    c->residual = sqrt(head[2]) / d->values[0];
+    c->residual = sqrt(head[2]) / d->measured[0];
     c->path = d->exact ? "svd" : "gram";
-    *good = c->orthogonality <= solver_slack && c->residual <= solver_slack;
+    *good = c->orthogonality <= solver_slack && c->residual <= solver_slack && vectors_fit(d);
     return LORS_OK;
 }
 
@@ -330,7 +343,8 @@ lors_status lors_cuda_dense(lors_truncation *t, int32_t member)
     d.exact = rank->exact;
     d.rank = rank->energy > 0 || rank->count > d.a.n_short ? d.a.n_short : rank->count;
     lay_out(&d, t->scratch);
-    d.values = static_cast<double *>(malloc((size_t)d.a.n_short * sizeof *d.values));
+    d.values = static_cast<double *>(malloc(2 * (size_t)d.a.n_short * sizeof *d.values));
+    d.measured = d.values ? d.values + d.a.n_short : nullptr;
     lors_status status = d.values ? solve(&d) : out_of_memory();
     free(d.values);
     return status;

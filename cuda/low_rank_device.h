@@ -1,5 +1,5 @@
-/* low_rank_device.h - pieces of kernels of the low-rank operation: sums in a fixed order over lanes,
- * warps and blocks, and products of a few rows of x with a skinny matrix.
+/* low_rank_device.h - pieces of kernels of the low-rank operation: sums in a fixed order over
+ * lanes, warps and blocks, and products of rows and columns of x with a skinny matrix.
  */
 #ifndef LORS_CUDA_LOW_RANK_DEVICE_H
 #define LORS_CUDA_LOW_RANK_DEVICE_H
@@ -91,9 +91,9 @@ template <int lanes, int n, typename T> static __device__ inline void lors_sum_l
     }
 }
 
-/* sums[i] = sum over columns begin .. end - 1 of x[first + r][column] * in[column][c], for value
- * i = lane * LORS_WARP_ROWS * width / 32 + ... of the values r * width + c. A warp works on it: each
- * lane sums every 32nd column. Rows past the last are taken for the last. */
+/* Sums over columns begin .. end - 1 of x[first + r][column] * in[column][c], by a warp: each lane
+ * sums every 32nd column. Of the LORS_WARP_ROWS * width values r * width + c, lane i then has the
+ * i-th of 32 equal shares in sums[0], ... Rows past the last are taken for the last. */
 template <int width, typename T>
 static __device__ inline void lors_multiply_rows(T *sums, const float *x, int64_t n_rows,
                                                  int64_t n_cols, int64_t first, int64_t begin,

@@ -27,8 +27,8 @@ typedef struct tile_memory {
 } tile_memory;
 
 /* Neighbouring threads read neighbouring elements, whichever way the factor lies. */
-static __device__ void load_tile(double (*to)[TILE + 1], const operand &from, int64_t k, int64_t n_k,
-                                 int64_t first)
+static __device__ void load_tile(double (*to)[TILE + 1], const operand &from, int64_t k,
+                                 int64_t n_k, int64_t first)
 {
     bool along_k = from.k_step == 1 && from.i_step != 1;
     for (int at = (int)threadIdx.x; at < DEPTH * TILE; at += LORS_THREADS) {
@@ -68,8 +68,8 @@ static __device__ void multiply(double (*sums)[SHARE], tile_memory *m, const ope
 
 /* --- Gram ------------------------------------------------------------------------------------- */
 
-static __global__ void __launch_bounds__(LORS_THREADS) gram_kernel(double *gram, operand a,
-                                                                   int64_t n_long)
+static __global__ void __launch_bounds__(LORS_THREADS)
+    gram_kernel(double *gram, operand a, int64_t n_long)
 {
     __shared__ tile_memory m;
     if (blockIdx.y > blockIdx.x) {
@@ -84,7 +84,10 @@ static __global__ void __launch_bounds__(LORS_THREADS) gram_kernel(double *gram,
     for (int at = 0; at < SHARE * SHARE; at++) {
         int64_t i = row + at / SHARE * APART, j = column + at % SHARE * APART;
         if (i < a.n && j < a.n) {
-            gram[i * a.n + j] = gram[j * a.n + i] = sums[at / SHARE][at % SHARE];
+            gram[i * a.n + j] = sums[at / SHARE][at % SHARE];
+            if (blockIdx.y < blockIdx.x) { /* a tile on the diagonal has both already */
+                gram[j * a.n + i] = sums[at / SHARE][at % SHARE];
+            }
         }
     }
 }
@@ -138,10 +141,8 @@ static __global__ void __launch_bounds__(LORS_THREADS) deviation_kernel(deviatio
 }
 
 /* Block 0: to[0] = the sum of the first n numbers; block 1: to[1] = that of the others. */
-static __global__ void __launch_bounds__(LORS_THREADS) add_deviations_kernel(double *to,
-                                                                             const double *parts,
-                                                                             int64_t n,
-                                                                             int64_t n_others)
+static __global__ void __launch_bounds__(LORS_THREADS)
+    add_deviations_kernel(double *to, const double *parts, int64_t n, int64_t n_others)
 {
     int64_t begin = blockIdx.x == 0 ? 0 : n, end = blockIdx.x == 0 ? n : n + n_others;
     double sum = 0;
@@ -183,9 +184,8 @@ lors_status lors_cuda_deviations(lors_queue *queue, const lors_projection *p, co
 /* --- Copies ----------------------------------------------------------------------------------- */
 
 /* Tall: x by tiles, transposed. */
-static __global__ void __launch_bounds__(LORS_THREADS) transpose_kernel(double *out, const float *x,
-                                                                        int64_t n_rows,
-                                                                        int64_t n_cols)
+static __global__ void __launch_bounds__(LORS_THREADS)
+    transpose_kernel(double *out, const float *x, int64_t n_rows, int64_t n_cols)
 {
     __shared__ float tile[MOVE][MOVE + 1];
     int64_t n_tiles = (n_cols + MOVE - 1) / MOVE;

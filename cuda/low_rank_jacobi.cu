@@ -2,10 +2,10 @@
  *
  * Pairs of columns p, q of W are rotated, and those of V with them, until each is orthogonal to all
  * others: w_p'w_q = 0. For a symmetric matrix of no negative eigenvalues V then holds its
- * eigenvectors, for any other its right singular vectors; the columns' norms are the values. A round
- * has n/2 pairs without a column in common, one launch; n - 1 rounds, by the schedule of a round
- * robin, are a sweep. Slow (thousands of launches) and sure. Source: Hestenes 1958; Demmel and
- * Veselic 1992 for the accuracy.
+ * eigenvectors, for any other its right singular vectors; the columns' norms are the values. A
+ * round has n/2 pairs without a column in common, one launch; n - 1 rounds, by the schedule of a
+ * round robin, are a sweep. Slow (thousands of launches) and sure. Source: Hestenes 1958; for the
+ * accuracy Demmel and Veselic 1992.
  */
 #include <math.h>
 
@@ -17,7 +17,8 @@ typedef struct sweep {
     double *w, *v;
     uint32_t *rotated; /* becomes 1 where a pair was not orthogonal */
     int64_t n_rows, n_columns;
-    double limit;      /* of a cosine that counts as 0 */
+    double limit; /* of a cosine that counts as 0 */
+    double least; /* squared norm of a column that is all rounding: it has no direction */
 } sweep;
 
 static __device__ void rotate(double *a, double *b, int64_t n, double c, double s)
@@ -31,8 +32,8 @@ static __device__ void rotate(double *a, double *b, int64_t n, double c, double 
 
 /* Pair blockIdx.x of a round. n_players: the columns, and one that is none where their number is
  * odd. */
-static __global__ void __launch_bounds__(LORS_THREADS) rotate_kernel(sweep w, int64_t n_players,
-                                                                     int64_t round)
+static __global__ void __launch_bounds__(LORS_THREADS)
+    rotate_kernel(sweep w, int64_t n_players, int64_t round)
 {
     int64_t pair = blockIdx.x, n = n_players - 1;
     int64_t p = pair == 0 ? n : (round + pair) % n, q = (round + n - pair) % n;
@@ -49,7 +50,7 @@ static __global__ void __launch_bounds__(LORS_THREADS) rotate_kernel(sweep w, in
     a = lors_block_sum(a);
     b = lors_block_sum(b);
     ab = lors_block_sum(ab);
-    if (!(fabs(ab) > w.limit * sqrt(a) * sqrt(b))) {
+    if (a <= w.least || b <= w.least || !(fabs(ab) > w.limit * sqrt(a) * sqrt(b))) {
         return;
     }
     double cotangent = (b - a) / (2 * ab); /* of twice the angle */
@@ -71,8 +72,8 @@ static __global__ void identity_kernel(double *v, int64_t n)
 }
 
 /* A thread block for each column. */
-static __global__ void __launch_bounds__(LORS_THREADS) norms_kernel(double *norms, const double *w,
-                                                                    int64_t n_rows)
+static __global__ void __launch_bounds__(LORS_THREADS)
+    norms_kernel(double *norms, const double *w, int64_t n_rows)
 {
     const double *column = w + blockIdx.x * n_rows;
     double sum = 0;
@@ -98,10 +99,12 @@ static lors_status run_sweep(lors_queue *queue, const sweep &w, uint32_t *rotate
 }
 
 lors_status lors_cuda_jacobi(lors_queue *queue, double *w, double *v, double *norms,
-                             uint32_t *rotated, int64_t n_rows, int64_t n_columns, bool *converged)
+                             uint32_t *rotated, int64_t n_rows, int64_t n_columns, double scale,
+                             bool *converged)
 {
     int64_t n = n_columns, terms = n_rows < 16 ? 16 : n_rows;
-    sweep all = {w, v, rotated, n_rows, n, 0x1p-52 * (double)terms};
+    double least = 0x1p-48 * scale;
+    sweep all = {w, v, rotated, n_rows, n, 0x1p-52 * (double)terms, least * least};
     uint32_t again = 1;
     LORS_LAUNCH((identity_kernel), (unsigned)lors_ceil_div(n * n, LORS_THREADS), LORS_THREADS,
                 queue->stream, v, n);

@@ -1,5 +1,5 @@
-/* low_rank_krylov.cu - block Lanczos with full re-orthogonalisation, for a few leading directions of
- * several matrices of one shape and rank at once.
+/* low_rank_krylov.cu - block Lanczos with full re-orthogonalisation, for a few leading directions
+ * of several matrices of one shape and rank at once.
  *
  * The algorithm is that of the CPU's low_rank_krylov.c: the Krylov space of A'A from a random block
  * of b > rank columns (so that no copy of a repeated singular value can be missed), products with A
@@ -30,7 +30,7 @@ typedef struct group {
     lors_slot slots[LORS_MAX_BATCH]; /* as last fetched */
 } group;
 
-/* --- When it is tried, and in what ------------------------------------------------------------- */
+/* --- When it is tried, and in what ------------------------------------------------------------ */
 
 static int32_t block_of(int64_t rank)
 {
@@ -156,8 +156,7 @@ static lors_status step(group *g)
         {LORS_FROM_WIDE, LORS_SOLVE, LORS_APPEND, LORS_SLOT_RUNNING},
     };
     g->lanczos.l += g->lanczos.b;
-    LORS_TRY(lors_cuda_skinny_multiply(g->t->queue, &g->a, &g->skinny, g->lanczos.slots,
-                                       g->scale));
+    LORS_TRY(lors_cuda_skinny_multiply(g->t->queue, &g->a, &g->skinny, g->lanczos.slots, g->scale));
     return run_stages(g, stages, sizeof stages / sizeof *stages);
 }
 

@@ -1,8 +1,8 @@
 /* low_rank_products.cu - products of a batch of f32 matrices with blocks of 8, 16 or 32 columns:
  * image = A v, next = A'image.
  *
- * x is read once by each product, row after row, whichever way A lies in it. Along rows a warp has 4
- * rows and a lane every 32nd column; down columns a thread has a column and a slice of the rows.
+ * x is read once by each product, row after row, whichever way A lies in it. Along rows a warp has
+ * 4 rows and a lane every 32nd column; down columns a thread has a column and a slice of the rows.
  * Either way f32 sums run over at most 256 terms before they are added up further in a tree or in
  * f64, which is less than a blocked sgemm has in one chain: no worse than sgemm.
  */

@@ -7,11 +7,11 @@
 #include "cuda/low_rank_device.h"
 
 enum {
-    COLUMN_THREADS = 128, /* columns of x in a thread block, where A is wide */
-    COLUMN_PART = 128,    /* rows of V in shared memory at a time */
-    TILE = 64,            /* rows and columns of low in a thread block */
-    TILE_ROWS = 8,        /* of a thread: neighbouring ones, ... */
-    TILE_COLUMNS = 2,     /* ... and columns a warp apart */
+    COLUMN_THREADS = 128,   /* columns of x in a thread block, where A is wide */
+    COLUMN_PART = 128,      /* rows of V in shared memory at a time */
+    TILE = 64,              /* rows and columns of low in a thread block */
+    TILE_ROWS = 8,          /* of a thread: neighbouring ones, ... */
+    TILE_COLUMNS = 2,       /* ... and columns a warp apart */
     CHUNK_DOUBLES = 2 << 20 /* of A V at a time, unless that is too few rows */
 };
 
@@ -231,7 +231,8 @@ static __global__ void __launch_bounds__(LORS_THREADS) finish_kernel(lors_projec
     }
     sum = lors_block_sum(sum);
     if (threadIdx.x == 0) {
-        p.results[slot * (LORS_RESULT_HEAD + p.ld) + (is_residual ? 0 : LORS_RESULT_HEAD + c)] = sum;
+        double *results = p.results + slot * (LORS_RESULT_HEAD + p.ld);
+        results[is_residual ? 0 : LORS_RESULT_HEAD + c] = sum;
     }
 }
 

@@ -51,8 +51,8 @@ static __global__ void pack_kernel(lors_lanczos s)
 
 lors_status lors_cuda_pack_ritz(lors_queue *queue, const lors_lanczos *s)
 {
-    LORS_LAUNCH((pack_kernel), dim3((unsigned)lors_ceil_div(s->l * s->l, LORS_THREADS),
-                                    LORS_MAX_BATCH),
+    LORS_LAUNCH((pack_kernel),
+                dim3((unsigned)lors_ceil_div(s->l * s->l, LORS_THREADS), LORS_MAX_BATCH),
                 LORS_THREADS, queue->stream, *s);
     return lors_cuda_launched("truncate_rank, small problem");
 }
@@ -188,9 +188,14 @@ static __global__ void __launch_bounds__(LORS_THREADS) check_kernel(lors_lanczos
     }
     const double *theta = s.theta + slot * s.l, *y = s.small + slot * s.l * s.l;
     int64_t first = s.l - 1 - s.rank;
-    ritz z = {s.l,           s.max_l,          s.b,
-              s.rank,        s.t + slot * s.max_l * s.max_l,
-              theta + first, y + first * s.l,  s.r + (int64_t)slot * s.b * s.b,
+    ritz z = {s.l,
+              s.max_l,
+              s.b,
+              s.rank,
+              s.t + slot * s.max_l * s.max_l,
+              theta + first,
+              y + first * s.l,
+              s.r + (int64_t)slot * s.b * s.b,
               theta[s.l - 1]};
     bool sound = s.info[slot] == 0 && values_are_sound(z, theta);
     sound = sound && pairs_are_sound(z) && vectors_are_sound(z);

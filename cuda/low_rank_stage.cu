@@ -4,8 +4,8 @@
  *
  * The block stays in f64 until it joins the basis, which is f32. Each thread block writes the sums
  * of its slice; the last one to come adds them up, slice after slice, and does what is small: so a
- * pass is one launch, and its sums have one order, whichever block comes last. CholeskyQR: Stathopoulos
- * and Wu 2002.
+ * pass is one launch, and its sums have one order, whichever block comes last. CholeskyQR:
+ * Stathopoulos and Wu 2002.
  */
 #include <math.h>
 
@@ -196,8 +196,7 @@ static __device__ void sum_overlap(stage_memory<b> *m, const lors_lanczos &s, co
 /* --- With itself ------------------------------------------------------------------------------ */
 
 /* slice <- slice * factor^-1: a thread has a row. */
-template <int b>
-static __device__ void solve_slice(stage_memory<b> *m, const stage_slot &k)
+template <int b> static __device__ void solve_slice(stage_memory<b> *m, const stage_slot &k)
 {
     for (int at = (int)threadIdx.x; at < b * b; at += LORS_THREADS) {
         bool diagonal = at / b == at % b;
@@ -377,8 +376,8 @@ static __device__ void finish(stage_memory<b> *m, const lors_lanczos &s, const s
 
 /* blockIdx.x: the slice, blockIdx.y: the slot. */
 template <int b>
-static __global__ void __launch_bounds__(LORS_THREADS) stage_kernel(lors_lanczos s,
-                                                                    lors_stage stage)
+static __global__ void __launch_bounds__(LORS_THREADS)
+    stage_kernel(lors_lanczos s, lors_stage stage)
 {
     __shared__ stage_memory<b> m;
     if (!lors_slot_is(s.slots, (int32_t)blockIdx.y, stage.wanted)) {

@@ -74,6 +74,15 @@ static bool path_beside(const char *relative, char *out, size_t n_bytes)
     return n > 0 && (size_t)n < n_bytes && access(out, F_OK) == 0;
 }
 
+static bool has_driver(void)
+{
+    void *driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
+    if (driver) {
+        dlclose(driver);
+    }
+    return driver != NULL;
+}
+
 /* LORS_CUDA_LIBRARY names it ("" for none); else it lies beside the program or the library, in the
  * lib folder next to the program's, or where the loader looks. */
 static void *load_library(void)
@@ -87,6 +96,10 @@ static void *load_library(void)
                                                                                        : LIBRARY;
     if (!name[0]) {
         snprintf(reason, sizeof reason, "LORS_CUDA_LIBRARY is empty");
+        return NULL;
+    }
+    if (name == path && !has_driver()) { /* else cuBLAS would be loaded to find that out */
+        snprintf(reason, sizeof reason, "the NVIDIA driver is missing (libcuda.so.1)");
         return NULL;
     }
     void *library = dlopen(name, RTLD_NOW | RTLD_LOCAL);

@@ -19,6 +19,8 @@ add_library(lors_cuda_host MODULE ${kernels})
 target_include_directories(lors_cuda_host PRIVATE ${PROJECT_SOURCE_DIR}/include ${LORS_CUDA_ROOMS})
 target_compile_options(lors_cuda_host PRIVATE -O2 "SHELL:-x c++" -Wno-unknown-pragmas)
 target_link_libraries(lors_cuda_host PRIVATE lors_standin)
+# Fibers and handlers of the stand-in live as long as the program.
+target_link_options(lors_cuda_host PRIVATE -Wl,-z,nodelete)
 
 set(LORS_CUDA_HOST_ENVIRONMENT "LORS_CUDA_LIBRARY=$<TARGET_FILE:lors_cuda_host>"
     "LORS_TEST_DEVICE=cuda:0" "LORS_EMULATED=1" "LORS_STANDIN_SEED=1")
@@ -26,3 +28,10 @@ set(LORS_CUDA_HOST_ENVIRONMENT "LORS_CUDA_LIBRARY=$<TARGET_FILE:lors_cuda_host>"
 # between operations, which costs by the page. Tests of single operations have it.
 set(LORS_CUDA_HOST_MERGES ${LORS_CUDA_HOST_ENVIRONMENT} "LORS_STANDIN_MEMORY=400000000"
     "LORS_STANDIN_PROTECT=0")
+
+# The stand-in itself: kernels, streams and library calls against plain code.
+file(GLOB selftest CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/selftest*.cpp)
+add_executable(standin_selftest ${selftest})
+target_link_libraries(standin_selftest PRIVATE lors_standin)
+add_test(NAME standin COMMAND standin_selftest)
+lors_test_properties(standin cuda_host)

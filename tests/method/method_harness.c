@@ -262,6 +262,7 @@ static void open_drive(drive *d, merge *m, const char *device_name)
     lors_view all = {d->memory, 0};
     memset(host(d, all), 0xff, d->n_bytes); /* NaN, unless someone writes */
     assert_ok(d->ops->upload(d->on->queue, all, (lors_view){d->staging, 0}, d->n_bytes));
+    assert_ok(d->ops->wait(d->on->queue));
     if (m->base) {
         put(d, d->base, m->base, (uint64_t)n * 4);
     }

@@ -2,7 +2,7 @@
  *
  * An embedding of 3 Mi elements is cut into units where memory is short, so that ties and slerp
  * survey it phase by phase; many small tensors beside it keep all workers busy. The thread
- * sanitizer runs this, too, with fewer combinations.
+ * sanitizer and emulated devices run this, too, on less and with fewer combinations.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,11 +14,16 @@
 
 #include "run_models.h"
 
+enum { ROWS = 6144, MANY_COLUMNS = 512, FEW_COLUMNS = 160 /* just under 1 Mi elements */ };
+
+static bool is_thorough(void)
+{
 #if defined(__SANITIZE_THREAD__)
-enum { ROWS = 6144, COLUMNS = 160, SMALL = 4, THOROUGH = 0 }; /* just under 1 Mi elements */
+    return false;
 #else
-enum { ROWS = 6144, COLUMNS = 512, SMALL = 12, THOROUGH = 1 };
+    return getenv("LORS_EMULATED") == NULL;
 #endif
+}
 
 #define EMBEDDING "model.decoder.embed_tokens.weight"
 #define TWO "models: [{model: m, parameters: {weight: 1}}, {model: n, parameters: {weight: 0.5}}]\n"
@@ -47,8 +52,9 @@ static void write_family(void)
     static const char *const folders[] = {"b", "m", "n"};
     for (uint32_t k = 0; k < 3; k++) {
         rm_model *model = rm_new();
-        fill_fast(rm_add(model, EMBEDDING, LORS_F16, 2, ROWS, COLUMNS, 0), k + 1);
-        for (int i = 0; i < SMALL; i++) {
+        int64_t columns = is_thorough() ? MANY_COLUMNS : FEW_COLUMNS;
+        fill_fast(rm_add(model, EMBEDDING, LORS_F16, 2, ROWS, columns, 0), k + 1);
+        for (int i = 0; i < (is_thorough() ? 12 : 4); i++) {
             char name[64];
             snprintf(name, sizeof name, "model.decoder.layers.%d.fc1.weight", i);
             fill_fast(rm_add(model, name, LORS_F16, 2, 192, 96, 0), 100 * k + (uint32_t)i + 7);
@@ -123,8 +129,8 @@ static void check_recipe(const char *text, bool must_cut)
     merge_with(text, "first", 1, (uint64_t)1 << 31);
     merge_with(text, "out", 1, least);
     for (uint64_t memory = least + (16 << 20); memory < (uint64_t)1 << 30;
-         memory += memory / (THOROUGH ? 3 : 1)) {
-        for (int i = THOROUGH ? 0 : 2; i < 3; i++) {
+         memory += memory / (is_thorough() ? 3 : 1)) {
+        for (int i = is_thorough() ? 0 : 2; i < 3; i++) {
             assert_true(plans(text, threads[i], memory, &n_workers, &cut));
             any_cut = any_cut || cut;
             if (cut && n_workers > most_workers_cut) {
@@ -136,7 +142,7 @@ static void check_recipe(const char *text, bool must_cut)
     assert_true(plans(text, 1, least, &n_workers, &cut));
     assert_true(!must_cut || any_cut || cut);
     /* Several workers on the units of one tensor: else the phases were never raced. */
-    assert_true(!THOROUGH || !must_cut || most_workers_cut > 1);
+    assert_true(!is_thorough() || !must_cut || most_workers_cut > 1);
 }
 
 static void test_ties(void **unused)
