@@ -22,7 +22,11 @@
         .dots_block = LORS_KERNEL_NAME(dots_block, isa), \
         .widen_f64 = LORS_KERNEL_NAME(widen_f64, isa), \
         .narrow_residual = LORS_KERNEL_NAME(narrow_residual, isa), \
-        .sum_of_squares = LORS_KERNEL_NAME(sum_of_squares, isa) \
+        .sum_of_squares = LORS_KERNEL_NAME(sum_of_squares, isa), \
+        .times_few = LORS_KERNEL_NAME(times_few, isa), .add_few = LORS_KERNEL_NAME(add_few, isa), \
+        .times_few_f64 = LORS_KERNEL_NAME(times_few_f64, isa), \
+        .add_few_f64 = LORS_KERNEL_NAME(add_few_f64, isa), \
+        .narrow_few = LORS_KERNEL_NAME(narrow_few, isa) \
     }
 
 static const lors_cpu_kernels portable_kernels = LORS_KERNEL_TABLE(portable);
@@ -37,7 +41,8 @@ const lors_cpu_kernels *lors_cpu_kernels_get(void)
         return &portable_kernels;
     }
 #ifndef LORS_NO_AVX2
-    if (__builtin_cpu_supports("avx2")) {
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+        __builtin_cpu_supports("f16c")) {
         return &avx2_kernels;
     }
 #endif

@@ -42,6 +42,23 @@ typedef struct lors_cpu_kernels {
     void (*widen_f64)(double *out, const float *in, int64_t n);
     double (*narrow_residual)(float *out, const double *in, const float *x, int64_t n);
     double (*sum_of_squares)(const float *x, int64_t n);
+    /* Products with b columns (a multiple of 8), which lie interleaved: y[n_rows][b] += x z,
+     * w[n_cols][b] += x' y, for x [n_rows][n_cols] with rows `stride` apart. Here bits may differ
+     * between sets: these serve solvers that promise bounds. */
+    void (*times_few)(float *y, const float *x, int64_t stride, int64_t n_rows, int64_t n_cols,
+                      const float *z, int64_t b);
+    void (*add_few)(float *w, const float *x, int64_t stride, int64_t n_rows, int64_t n_cols,
+                    const float *y, int64_t b);
+    void (*times_few_f64)(double *y, const float *x, int64_t stride, int64_t n_rows, int64_t n_cols,
+                          const double *z, int64_t b);
+    void (*add_few_f64)(double *w, const float *x, int64_t stride, int64_t n_rows, int64_t n_cols,
+                        const double *y, int64_t b);
+    /* out = t v, rounded once (t [n_rows][b], of which `rank` columns count; v [rank][n_cols], rows
+     * v_stride apart); returns the sum of squares of x - out, with rows of x and out `stride`
+     * apart. */
+    double (*narrow_few)(float *out, const float *x, int64_t stride, int64_t n_rows, int64_t n_cols,
+                         const double *t, int64_t b, const double *v, int64_t v_stride,
+                         int64_t rank);
 } lors_cpu_kernels;
 
 struct lors_backend {
@@ -73,7 +90,18 @@ const lors_cpu_kernels *lors_cpu_kernels_get(void);
     void LORS_KERNEL_NAME(widen_f64, isa)(double *, const float *, int64_t);                      \
     double LORS_KERNEL_NAME(narrow_residual, isa)(float *, const double *, const float *,         \
                                                   int64_t);                                       \
-    double LORS_KERNEL_NAME(sum_of_squares, isa)(const float *, int64_t);
+    double LORS_KERNEL_NAME(sum_of_squares, isa)(const float *, int64_t);                         \
+    void LORS_KERNEL_NAME(times_few, isa)(float *, const float *, int64_t, int64_t, int64_t,      \
+                                          const float *, int64_t);                                \
+    void LORS_KERNEL_NAME(add_few, isa)(float *, const float *, int64_t, int64_t, int64_t,        \
+                                        const float *, int64_t);                                  \
+    void LORS_KERNEL_NAME(times_few_f64, isa)(double *, const float *, int64_t, int64_t, int64_t, \
+                                              const double *, int64_t);                           \
+    void LORS_KERNEL_NAME(add_few_f64, isa)(double *, const float *, int64_t, int64_t, int64_t,   \
+                                            const double *, int64_t);                             \
+    double LORS_KERNEL_NAME(narrow_few, isa)(float *, const float *, int64_t, int64_t, int64_t,   \
+                                             const double *, int64_t, const double *, int64_t,    \
+                                             int64_t);
 
 LORS_DECLARE_KERNELS(portable)
 LORS_DECLARE_KERNELS(avx2)

@@ -7,6 +7,7 @@
 
 /* GCC and clang turn this into whatever vectors there are. */
 typedef double lors_lanes4 __attribute__((vector_size(32)));
+typedef float lors_narrow4 __attribute__((vector_size(16)));
 
 typedef struct lors_lanes8 {
     lors_lanes4 low, high;
@@ -18,14 +19,22 @@ static inline void lors_lanes8_load(lors_lanes8 *lanes, const double *x)
     memcpy(&lanes->high, x + 4, sizeof lanes->high);
 }
 
-/* n <= 8 f32, widened; zeros for the others. */
-static inline void lors_lanes8_widen(lors_lanes8 *lanes, const float *x, int64_t n)
+/* 8 f32, widened. */
+static inline void lors_lanes8_widen(lors_lanes8 *lanes, const float *x)
 {
-    double wide[8] = {0};
-    for (int64_t i = 0; i < n; i++) {
-        wide[i] = x[i];
-    }
-    lors_lanes8_load(lanes, wide);
+    lors_narrow4 low, high;
+    memcpy(&low, x, sizeof low);
+    memcpy(&high, x + 4, sizeof high);
+    lanes->low = __builtin_convertvector(low, lors_lanes4);
+    lanes->high = __builtin_convertvector(high, lors_lanes4);
+}
+
+/* n < 8 f32, widened; zeros for the others. */
+static inline void lors_lanes8_widen_rest(lors_lanes8 *lanes, const float *x, int64_t n)
+{
+    float rest[8] = {0};
+    memcpy(rest, x, (size_t)n * sizeof *x);
+    lors_lanes8_widen(lanes, rest);
 }
 
 /* sum += a * b */

@@ -29,7 +29,7 @@ typedef struct problem {
     lapack_int *integers, *support;
     lapack_int n_work, n_integers;
     unsigned char *krylov; /* scratch of block Lanczos; shares its place with gram and copy */
-    unsigned char *exact;
+    unsigned char *exact, *few;
     bool is_exact;
 } problem;
 
@@ -51,6 +51,7 @@ static uint64_t lay_out(problem *p, unsigned char *base)
     p->tile = lors_carve(base, &at, 8 * TILE * n);
     p->projected = lors_carve(base, &at, 8 * TILE * (rank + 1));
     p->work = lors_carve(base, &at, 8 * (uint64_t)p->n_work);
+    p->few = lors_carve(base, &at, lors_project_bytes(p->a.n_short, p->rank));
     p->krylov = base ? base + at : NULL;
     uint64_t krylov_end = at + lors_krylov_bytes(p->a.n_long, p->a.n_short, p->rank);
     p->gram = lors_carve(base, &at, 8 * n * n);
@@ -191,10 +192,12 @@ static void add_values(const problem *p, int count, double *values)
     }
 }
 
-/* low = (A V) V' by tiles; returns the squared norm of A - low as stored. values: the squared
- * singular values as Rayleigh quotients in f64, better than any solver's own. */
+/* low = (A V) V' by tiles; see lors_project_few. */
 static double project(const problem *p, const double *v, double *values)
 {
+    if (lors_project_fits(p->rank)) {
+        return lors_project_few(&p->a, p->low, v, p->rank, values, p->few);
+    }
     int64_t n = p->a.n_short;
     double residual = 0;
     memset(values, 0, (size_t)p->rank * sizeof *values);
@@ -411,7 +414,7 @@ static lors_status truncate_one(lors_queue *queue, float *low, const float *x, i
 {
     *certificate = (lors_certificate){.path = ""};
     problem p = problem_of(n_rows, n_cols, rank);
-    p.kernels = queue->kernels;
+    p.kernels = p.a.kernels = queue->kernels;
     p.a.x = x;
     p.low = low;
     lay_out(&p, scratch);

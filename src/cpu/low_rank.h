@@ -10,6 +10,7 @@
  * In column-major words x is A' with n_short rows (tall) or A with n_long rows (wide). */
 typedef struct lors_matrix {
     const float *x;
+    const lors_cpu_kernels *kernels;
     int64_t n_rows, n_cols;
     bool wide;
     lapack_int n_long, n_short;
@@ -40,6 +41,14 @@ uint64_t lors_krylov_bytes(lapack_int n_long, lapack_int n_short, lapack_int ran
 /* Returns whether the result is certified: good enough for the bounds that low_rank.c promises.
  * `total` is the squared Frobenius norm of A. Stops on counts and numbers, never on time. */
 bool lors_krylov_solve(const lors_matrix *a, double total, unsigned char *scratch, lors_krylov *k);
+
+/* low = (A V) V' for few directions: v [rank][n_short], orthonormal. Returns the squared norm of
+ * A - low as stored; values: the squared singular values as Rayleigh quotients in f64, better than
+ * any solver's own. */
+bool lors_project_fits(lapack_int rank);
+uint64_t lors_project_bytes(lapack_int n_short, lapack_int rank);
+double lors_project_few(const lors_matrix *a, float *low, const double *v, lapack_int rank,
+                        double *values, unsigned char *scratch);
 
 /* The singular values of A and its right singular vectors, in `scratch`. */
 typedef struct lors_exact {

@@ -16,22 +16,29 @@ double LORS_KERNEL(narrow_residual)(float *restrict out, const double *restrict 
         out[i] = (float)in[i];
     }
     lors_lanes8 sum = {0}, a, b;
-    for (int64_t i = 0; i < n; i += 8) {
-        int64_t count = n - i < 8 ? n - i : 8;
-        lors_lanes8_widen(&a, x + i, count);
-        lors_lanes8_widen(&b, out + i, count);
+    int64_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        lors_lanes8_widen(&a, x + i);
+        lors_lanes8_widen(&b, out + i);
         lors_lanes8_subtract(&a, &b);
         lors_lanes8_add(&sum, &a, &a);
     }
+    lors_lanes8_widen_rest(&a, x + i, n - i);
+    lors_lanes8_widen_rest(&b, out + i, n - i);
+    lors_lanes8_subtract(&a, &b);
+    lors_lanes8_add(&sum, &a, &a);
     return lors_lanes8_fold(&sum);
 }
 
 double LORS_KERNEL(sum_of_squares)(const float *x, int64_t n)
 {
     lors_lanes8 sum = {0}, a;
-    for (int64_t i = 0; i < n; i += 8) {
-        lors_lanes8_widen(&a, x + i, n - i < 8 ? n - i : 8);
+    int64_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        lors_lanes8_widen(&a, x + i);
         lors_lanes8_add(&sum, &a, &a);
     }
+    lors_lanes8_widen_rest(&a, x + i, n - i);
+    lors_lanes8_add(&sum, &a, &a);
     return lors_lanes8_fold(&sum);
 }

@@ -15,11 +15,18 @@
 #include "base/rng.h"
 #include "cpu/low_rank.h"
 
-enum { MAX_BLOCK = 32 };
+enum {
+    MAX_BLOCK = 32,
+    PANEL_ROWS = 32, /* rows of a tall matrix, or columns of a wide one, from which a product goes */
+    PANEL_COLS = 512 /* forth and at once back, while they are in cache */
+};
 
 /* Estimated norm(L - L_exact) / norm(A) to stop at where the gap makes L well-posed; measured, the
  * estimate overstates the error 2 to 5 times. Elsewhere the energy lost decides. */
 static const double stop_projection = 1e-5, stop_energy = 1e-7, stop_gap = 4e-3;
+
+/* A block that holds less than this of the basis is clean after one more projection. */
+static const float clean_enough = 1e-4f;
 
 /* Products with A in f32 are uncertain by about this share of the largest value. */
 static const double product_noise = 1e-7;
@@ -28,10 +35,11 @@ typedef struct lanczos {
     const lors_matrix *a;
     lapack_int n, m, b, l, max_l; /* b: columns of a block */
     float scale;       /* a power of two that brings the norm of A near 1: squares stay in range */
-    float *basis;      /* [max_l][n]: columns */
-    float *next;       /* [b][n] */
-    float *image;      /* [b][m] */
-    float *overlap;    /* [b][max_l] */
+    float *basis;      /* [max_l + b][n]: columns */
+    float *block;      /* [n][b]: the last block of the basis, its columns interleaved */
+    float *next;       /* [n][b]: the next block, interleaved */
+    float *image;      /* [PANEL_COLS][b] */
+    float *overlap;    /* [max_l][b] */
     double *wide;      /* [b][n]: the next block in f64 */
     double *t, *small; /* [max_l][max_l]: T; a copy of its leading part */
     double *ritz;      /* [MAX_RANK + 1][max_l]: leading eigenvectors of T */
@@ -66,12 +74,13 @@ bool lors_krylov_fits(lapack_int n_long, lapack_int n_short, lapack_int rank)
 
 static uint64_t lay_out(lanczos *s, unsigned char *base)
 {
-    uint64_t n = (uint64_t)s->n, m = (uint64_t)s->m, b = (uint64_t)s->b, at = 0;
+    uint64_t n = (uint64_t)s->n, b = (uint64_t)s->b, at = 0;
     uint64_t l = (uint64_t)s->max_l;
     s->n_work = 40 * s->max_l;
     s->basis = lors_carve(base, &at, 4 * (l + b) * n);
+    s->block = lors_carve(base, &at, 4 * b * n);
     s->next = lors_carve(base, &at, 4 * b * n);
-    s->image = lors_carve(base, &at, 4 * b * m);
+    s->image = lors_carve(base, &at, 4 * b * PANEL_COLS);
     s->overlap = lors_carve(base, &at, 4 * b * l);
     s->wide = lors_carve(base, &at, 8 * b * n);
     s->t = lors_carve(base, &at, 8 * l * l);
@@ -103,26 +112,46 @@ uint64_t lors_krylov_bytes(lapack_int n_long, lapack_int n_short, lapack_int ran
     return most;
 }
 
-/* next = A'(A v), v being s->b columns. */
-static void multiply(lanczos *s, const float *v)
+/* next = A'(A block). The scale goes in before the first product and after the second: no sum on
+ * the way is out of range. */
+static void multiply(lanczos *s)
 {
     const lors_matrix *a = s->a;
-    CBLAS_TRANSPOSE forth = a->wide ? CblasNoTrans : CblasTrans;
-    CBLAS_TRANSPOSE back = a->wide ? CblasTrans : CblasNoTrans;
-    int lead = a->wide ? s->m : s->n;
-    cblas_sgemm(CblasColMajor, forth, CblasNoTrans, s->m, s->b, s->n, s->scale, a->x, lead, v, s->n,
-                0, s->image, s->m);
-    cblas_sgemm(CblasColMajor, back, CblasNoTrans, s->n, s->b, s->m, s->scale, a->x, lead, s->image,
-                s->m, 0, s->next, s->n);
+    int64_t b = s->b, all = (int64_t)s->n * b, step = a->wide ? PANEL_COLS : PANEL_ROWS;
+    for (int64_t i = 0; i < all; i++) {
+        s->block[i] *= s->scale;
+    }
+    memset(s->next, 0, (size_t)all * sizeof *s->next);
+    for (int64_t first = 0; first < s->m; first += step) {
+        int64_t count = s->m - first < step ? s->m - first : step;
+        const float *x = a->x + first * (a->wide ? 1 : s->n);
+        memset(s->image, 0, (size_t)(count * b) * sizeof *s->image);
+        if (a->wide) {
+            a->kernels->add_few(s->image, x, s->m, s->n, count, s->block, b);
+            a->kernels->times_few(s->next, x, s->m, s->n, count, s->image, b);
+        } else {
+            a->kernels->times_few(s->image, x, s->n, count, s->n, s->block, b);
+            a->kernels->add_few(s->next, x, s->n, count, s->n, s->image, b);
+        }
+    }
+    for (int64_t i = 0; i < all; i++) {
+        s->next[i] *= s->scale;
+    }
 }
 
-/* Take the basis out of `next`; overlap[b][l] is what was taken. */
-static void project_out(lanczos *s)
+/* Take the basis out of `next`; overlap[l][b] is what was taken. Returns its largest entry. */
+static float project_out(lanczos *s)
 {
-    cblas_sgemm(CblasColMajor, CblasTrans, CblasNoTrans, s->l, s->b, s->n, 1, s->basis, s->n,
-                s->next, s->n, 0, s->overlap, s->l);
-    cblas_sgemm(CblasColMajor, CblasNoTrans, CblasNoTrans, s->n, s->b, s->l, -1, s->basis, s->n,
-                s->overlap, s->l, 1, s->next, s->n);
+    int64_t all = (int64_t)s->l * s->b;
+    float largest = 0;
+    memset(s->overlap, 0, (size_t)all * sizeof *s->overlap);
+    s->a->kernels->times_few(s->overlap, s->basis, s->n, s->l, s->n, s->next, s->b);
+    for (int64_t i = 0; i < all; i++) {
+        largest = fabsf(s->overlap[i]) > largest ? fabsf(s->overlap[i]) : largest;
+        s->overlap[i] = -s->overlap[i];
+    }
+    s->a->kernels->add_few(s->next, s->basis, s->n, s->l, s->n, s->overlap, s->b);
+    return largest;
 }
 
 /* Twice; what was taken is the next block column of T. */
@@ -134,7 +163,7 @@ static void orthogonalise(lanczos *s)
         for (lapack_int j = 0; j < s->b; j++) {
             for (lapack_int i = 0; i < l; i++) {
                 double *t = &s->t[(int64_t)(column + j) * s->max_l + i];
-                *t = (sweep ? *t : 0) + (double)s->overlap[j * l + i];
+                *t = (sweep ? *t : 0) - (double)s->overlap[i * s->b + j];
             }
         }
     }
@@ -154,15 +183,19 @@ static bool cholesky_step(lanczos *s, double *r)
 
 static void widen_block(lanczos *s)
 {
-    for (int64_t i = 0; i < (int64_t)s->b * s->n; i++) {
-        s->wide[i] = s->next[i];
+    for (int64_t j = 0; j < s->b; j++) {
+        for (int64_t i = 0; i < s->n; i++) {
+            s->wide[j * s->n + i] = s->next[i * s->b + j];
+        }
     }
 }
 
-static void narrow_block(const lanczos *s, float *out)
+static void narrow_block(lanczos *s)
 {
-    for (int64_t i = 0; i < (int64_t)s->b * s->n; i++) {
-        out[i] = (float)s->wide[i];
+    for (int64_t j = 0; j < s->b; j++) {
+        for (int64_t i = 0; i < s->n; i++) {
+            s->next[i * s->b + j] = (float)s->wide[j * s->n + i];
+        }
     }
 }
 
@@ -178,9 +211,23 @@ static bool refine(lanczos *s)
     return true;
 }
 
+/* `next` becomes the last block of the basis. */
+static void join_basis(lanczos *s)
+{
+    float *columns = s->basis + (int64_t)s->l * s->n;
+    for (int64_t i = 0; i < (int64_t)s->b * s->n; i++) {
+        columns[i] = (float)s->wide[i];
+    }
+    narrow_block(s);
+    float *swap = s->block;
+    s->block = s->next;
+    s->next = swap;
+}
+
 /* Orthonormalise `next` into the basis behind its l columns (CholeskyQR twice, in f64). Columns
  * that were mostly rounding have been scaled up by then, and with them what they still held of the
- * basis: it is taken out again, twice, or old directions would be counted as new ones. */
+ * basis: it is taken out again, until there is little, or old directions would be counted as new
+ * ones. */
 static bool append_block(lanczos *s)
 {
     widen_block(s);
@@ -189,14 +236,17 @@ static bool append_block(lanczos *s)
         return false;
     }
     for (int sweep = 0; sweep < 2 && s->l > 0; sweep++) {
-        narrow_block(s, s->next);
-        project_out(s);
+        narrow_block(s);
+        float taken = project_out(s);
         widen_block(s);
         if (!refine(s)) {
             return false;
         }
+        if (taken < clean_enough) {
+            break;
+        }
     }
-    narrow_block(s, s->basis + (int64_t)s->l * s->n);
+    join_basis(s);
     return true;
 }
 
@@ -310,18 +360,19 @@ bool lors_krylov_solve(const lors_matrix *a, double total, unsigned char *scratc
     if (!append_block(&s)) {
         return false;
     }
+    lapack_int next_look = 2 * k->rank; /* a look costs l^3: not after every block */
     while (s.l + s.b <= s.max_l) {
-        const float *block = s.basis + (int64_t)s.l * s.n;
         s.l += s.b;
-        multiply(&s, block);
+        multiply(&s);
         orthogonalise(&s);
         k->n_steps = s.l / s.b;
         if (!append_block(&s)) {
             return false; /* the space is exhausted: rank-deficient, left to the other solver */
         }
-        if (s.l < 2 * k->rank || s.l <= k->rank) {
+        if ((s.l < next_look && s.l + s.b <= s.max_l) || s.l <= k->rank) {
             continue;
         }
+        next_look = s.l + s.l / 8;
         if (!solve_small(&s, k->rank)) {
             return false;
         }

@@ -229,19 +229,29 @@ void LORS_KERNEL(elect_sign)(int8_t *signs, const lors_sum *sum, int64_t n)
     }
 }
 
+static void add_dots(lors_lanes8 sums[3], const lors_lanes8 *x, const lors_lanes8 *y)
+{
+    lors_lanes8_add(&sums[0], x, x);
+    lors_lanes8_add(&sums[1], x, y);
+    lors_lanes8_add(&sums[2], y, y);
+}
+
 /* Eight lanes a sum, folded in a fixed order. */
 void LORS_KERNEL(dots_block)(double dots[3], const float *a, const float *b, int64_t n)
 {
-    lors_lanes8 aa = {0}, ab = {0}, bb = {0}, x, y;
-    for (int64_t i = 0; i < n; i += 8) {
-        int64_t count = n - i < 8 ? n - i : 8;
-        lors_lanes8_widen(&x, a + i, count);
-        lors_lanes8_widen(&y, b + i, count);
-        lors_lanes8_add(&aa, &x, &x);
-        lors_lanes8_add(&ab, &x, &y);
-        lors_lanes8_add(&bb, &y, &y);
+    lors_lanes8 sums[3] = {{{0}, {0}}}, x, y;
+    int64_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        lors_lanes8_widen(&x, a + i);
+        lors_lanes8_widen(&y, b + i);
+        add_dots(sums, &x, &y);
     }
-    dots[0] = lors_lanes8_fold(&aa);
-    dots[1] = lors_lanes8_fold(&ab);
-    dots[2] = lors_lanes8_fold(&bb);
+    if (i < n) {
+        lors_lanes8_widen_rest(&x, a + i, n - i);
+        lors_lanes8_widen_rest(&y, b + i, n - i);
+        add_dots(sums, &x, &y);
+    }
+    for (int d = 0; d < 3; d++) {
+        dots[d] = lors_lanes8_fold(&sums[d]);
+    }
 }
