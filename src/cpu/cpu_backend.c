@@ -20,6 +20,9 @@
         .elect_sign = LORS_KERNEL_NAME(elect_sign, isa), \
         .store_block = LORS_KERNEL_NAME(store_block, isa), \
         .dots_block = LORS_KERNEL_NAME(dots_block, isa), \
+        .select_bins = LORS_KERNEL_NAME(select_bins, isa), \
+        .select_ties = LORS_KERNEL_NAME(select_ties, isa), \
+        .select_mask = LORS_KERNEL_NAME(select_mask, isa), \
         .widen_f64 = LORS_KERNEL_NAME(widen_f64, isa), \
         .narrow_residual = LORS_KERNEL_NAME(narrow_residual, isa), \
         .sum_of_squares = LORS_KERNEL_NAME(sum_of_squares, isa), \

@@ -22,6 +22,8 @@ typedef struct lors_cpu_store {
     int32_t n_models;
 } lors_cpu_store;
 
+enum { LORS_SELECT_BINS = 1 << 11 }; /* of the first pass of a selection; later ones: 1 << 10 */
+
 /* Loops over plain arrays. Each file *_kernels.c is compiled once for every x86-64 and once with
  * AVX2 (and never with fused multiply-add); both give the same bits, since lanes, order and
  * rounding are written out and the compiler may not reassociate. */
@@ -37,6 +39,13 @@ typedef struct lors_cpu_kernels {
     void (*store_block)(void *out, lors_dtype dtype, const lors_cpu_store *from, int64_t n,
                         bool zero_nonfinite, lors_store_block *block);
     void (*dots_block)(double dots[3], const float *a, const float *b, int64_t n);
+    /* A selection: how many numbers (of those whose keys begin with `known`, after the first pass)
+     * are in each bin of this pass, n < 2^31; how many have this key; mask = keys >= least that are
+     * numbers. */
+    void (*select_bins)(uint32_t counts[LORS_SELECT_BINS], const float *x, int64_t n, int32_t pass,
+                        uint32_t known);
+    uint32_t (*select_ties)(const float *x, int64_t n, uint32_t key);
+    void (*select_mask)(uint8_t *mask, const float *x, int64_t n, uint32_t least);
     /* For the low-rank solvers: widen; narrow (one rounding) and return the sum of squares of x -
      * out; sum of squares of x. Sums in 8 lanes. */
     void (*widen_f64)(double *out, const float *in, int64_t n);
@@ -87,6 +96,10 @@ const lors_cpu_kernels *lors_cpu_kernels_get(void);
     void LORS_KERNEL_NAME(store_block, isa)(void *, lors_dtype, const lors_cpu_store *, int64_t,  \
                                             bool, lors_store_block *);                            \
     void LORS_KERNEL_NAME(dots_block, isa)(double[3], const float *, const float *, int64_t);    \
+    void LORS_KERNEL_NAME(select_bins, isa)(uint32_t[LORS_SELECT_BINS], const float *, int64_t,   \
+                                            int32_t, uint32_t);                                   \
+    uint32_t LORS_KERNEL_NAME(select_ties, isa)(const float *, int64_t, uint32_t);                \
+    void LORS_KERNEL_NAME(select_mask, isa)(uint8_t *, const float *, int64_t, uint32_t);         \
     void LORS_KERNEL_NAME(widen_f64, isa)(double *, const float *, int64_t);                      \
     double LORS_KERNEL_NAME(narrow_residual, isa)(float *, const double *, const float *,         \
                                                   int64_t);                                       \

@@ -15,6 +15,10 @@
 #else
 #define LORS_FUSED
 #endif
+/* All of them are inlined: no such vector is passed. */
+#ifdef __GNUC__
+#pragma GCC diagnostic ignored "-Wpsabi"
+#endif
 #define LORS_FUSED_INLINE static inline __attribute__((always_inline)) LORS_FUSED
 
 typedef float lors_f32x8 __attribute__((vector_size(32)));

@@ -17,8 +17,8 @@
 
 enum {
     MAX_BLOCK = 32,
-    PANEL_ROWS = 32, /* rows of a tall matrix, or columns of a wide one, from which a product goes */
-    PANEL_COLS = 512 /* forth and at once back, while they are in cache */
+    PANEL_ROWS = 32, /* rows of a tall matrix, or columns of a wide one, that a product goes forth */
+    PANEL_COLS = 512 /* through and at once back, while they are in cache */
 };
 
 /* Estimated norm(L - L_exact) / norm(A) to stop at where the gap makes L well-posed; measured, the

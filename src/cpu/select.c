@@ -12,7 +12,7 @@
 #include "base/error.h"
 #include "cpu/cpu_internal.h"
 
-enum { TOP_BITS = 11, BINS = 1 << TOP_BITS };
+enum { BINS = LORS_SELECT_BINS };
 
 typedef struct selection {
     uint64_t total, k;
@@ -56,49 +56,41 @@ lors_status lors_cpu_select_begin(lors_queue *queue, const lors_selection *s, co
     return LORS_OK;
 }
 
-static void count_bins(uint64_t *shared, uint32_t known, int32_t pass, const float *x, int64_t n)
+static void count_bins(const lors_cpu_kernels *kernels, selection *s, int32_t pass, const float *x,
+                       int64_t n)
 {
-    uint32_t counts[2][BINS];
-    memset(counts, 0, sizeof counts);
-    int shift = lors_select_shift(pass), known_shift = pass == 0 ? 31 : shift + 10;
-    uint32_t mask = pass == 0 ? BINS - 1 : 1023;
-    for (int64_t i = 0; i < n; i++) {
-        uint32_t key = lors_key_of(x[i]);
-        if (key < LORS_NAN_KEY && key >> known_shift == known) {
-            counts[i & 1][key >> shift & mask]++;
-        }
-    }
-    for (int bin = 0; bin < BINS; bin++) {
-        uint32_t count = counts[0][bin] + counts[1][bin];
-        if (count) {
-            __atomic_fetch_add(&shared[bin], count, __ATOMIC_RELAXED);
+    enum { MOST = 1 << 30 }; /* what 32 bits can count */
+    uint32_t counts[BINS];
+    for (int64_t first = 0; first < n; first += MOST) {
+        kernels->select_bins(counts, x + first, n - first < MOST ? n - first : MOST, pass, s->key);
+        for (int bin = 0; bin < BINS; bin++) {
+            if (counts[bin]) {
+                __atomic_fetch_add(&s->counts[bin], counts[bin], __ATOMIC_RELAXED);
+            }
         }
     }
 }
 
-static void count_ties(selection *s, const float *x, uint64_t first, int64_t n)
+static void count_ties(const lors_cpu_kernels *kernels, selection *s, const float *x,
+                       uint64_t first, int64_t n)
 {
     for (int64_t begin = 0; begin < n; begin += LORS_BLOCK) {
-        int64_t end = begin + LORS_BLOCK < n ? begin + LORS_BLOCK : n;
-        uint32_t count = 0;
-        for (int64_t i = begin; i < end; i++) {
-            count += lors_key_of(x[i]) == s->key;
-        }
-        s->tie_blocks[(first + (uint64_t)begin) / LORS_BLOCK] = count;
+        int64_t count = n - begin < LORS_BLOCK ? n - begin : LORS_BLOCK;
+        s->tie_blocks[(first + (uint64_t)begin) / LORS_BLOCK] =
+            kernels->select_ties(x + begin, count, s->key);
     }
 }
 
 lors_status lors_cpu_select_count(lors_queue *queue, const lors_selection *s, int32_t pass,
                                   lors_view x, int64_t stride, uint64_t first, int64_t n)
 {
-    (void)queue;
     const float *values = lors_cpu_at(x);
     for (int32_t slice = 0; slice < s->n_slices; slice++, values += stride) {
         selection *one = slice_of(s, slice);
         if (one->k > 0 && pass < 3) {
-            count_bins(one->counts, pass == 0 ? 0 : one->key, pass, values, n);
+            count_bins(queue->kernels, one, pass, values, n);
         } else if (one->k > 0 && one->need < one->ties) {
-            count_ties(one, values, first, n);
+            count_ties(queue->kernels, one, values, first, n);
         }
     }
     return LORS_OK;
@@ -155,26 +147,19 @@ lors_status lors_cpu_select_settle(lors_queue *queue, const lors_selection *s, i
     return LORS_OK;
 }
 
-/* mask for values of one block: larger than the k-th, or equal to it and among the first. */
-static void keep_block(uint8_t *mask, const float *x, int64_t n, uint32_t key, uint32_t ties_kept)
+/* mask for the values of the one block in which some ties are kept and some are not. */
+static void keep_some_ties(uint8_t *mask, const float *x, int64_t n, uint32_t key, uint32_t left)
 {
-    if (ties_kept == 0 || ties_kept == UINT32_MAX) {
-        uint32_t least = key + (ties_kept == 0);
-        for (int64_t i = 0; i < n; i++) {
-            uint32_t k = lors_key_of(x[i]);
-            mask[i] = k >= least && k < LORS_NAN_KEY;
-        }
-        return;
-    }
     for (int64_t i = 0; i < n; i++) {
         uint32_t k = lors_key_of(x[i]);
-        bool tie = k == key && ties_kept > 0;
-        ties_kept -= tie;
+        bool tie = k == key && left > 0;
+        left -= tie;
         mask[i] = (k > key && k < LORS_NAN_KEY) || tie;
     }
 }
 
-static void keep_slice(const selection *s, uint8_t *mask, const float *x, uint64_t first, int64_t n)
+static void keep_slice(const lors_cpu_kernels *kernels, const selection *s, uint8_t *mask,
+                       const float *x, uint64_t first, int64_t n)
 {
     if (s->k == 0) {
         memset(mask, 0, (size_t)n);
@@ -183,19 +168,22 @@ static void keep_slice(const selection *s, uint8_t *mask, const float *x, uint64
     for (int64_t begin = 0; begin < n; begin += LORS_BLOCK) {
         int64_t count = n - begin < LORS_BLOCK ? n - begin : LORS_BLOCK;
         uint64_t block = (first + (uint64_t)begin) / LORS_BLOCK;
-        uint32_t ties = block < s->cut_block ? UINT32_MAX : block > s->cut_block ? 0 : s->cut_rank;
-        keep_block(mask + begin, x + begin, count, s->key, ties);
+        if (block == s->cut_block) {
+            keep_some_ties(mask + begin, x + begin, count, s->key, s->cut_rank);
+        } else { /* ties: all, or none */
+            kernels->select_mask(mask + begin, x + begin, count, s->key + (block > s->cut_block));
+        }
     }
 }
 
 lors_status lors_cpu_keep_top(lors_queue *queue, const lors_selection *s, lors_view mask,
                               lors_view x, int64_t stride, uint64_t first, int64_t n)
 {
-    (void)queue;
     const float *values = lors_cpu_at(x);
     uint8_t *out = lors_cpu_at(mask);
     for (int32_t slice = 0; slice < s->n_slices; slice++) {
-        keep_slice(slice_of(s, slice), out + slice * stride, values + slice * stride, first, n);
+        keep_slice(queue->kernels, slice_of(s, slice), out + slice * stride,
+                   values + slice * stride, first, n);
     }
     return LORS_OK;
 }
