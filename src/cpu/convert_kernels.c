@@ -1,183 +1,102 @@
-/* convert_kernels.c - between storage types and f32/f64: widening is exact, storing rounds once. */
-#include <math.h>
+/* convert_kernels.c - from storage types to f32, exactly, counting what is not finite. */
 #include <string.h>
 
 #include "backend/arithmetic.h"
 #include "cpu/cpu_internal.h"
-#include "cpu/lanes.h"
 
-enum { SPAN = 1024 }; /* elements of a block worked on at a time, in first-level cache */
+#ifdef __AVX2__
+#include <immintrin.h>
+#endif
 
-static const double zeros[SPAN];
+enum {
+    LINE = 32,    /* values of a cache line */
+    BLOCK = 8192, /* values counted in one counter of 32 bits */
+    AHEAD = 2048  /* values fetched ahead: the next tile of the same tensor, at the end of one */
+};
 
-void LORS_KERNEL(widen_f16)(float *restrict out, const uint16_t *restrict in, int64_t n)
+static int64_t widen_f16_block(float *restrict out, const uint16_t *restrict in, int64_t n)
 {
+    int32_t count = 0;
     for (int64_t i = 0; i < n; i++) {
         uint32_t bits = lors_widen_f16(in[i]);
         memcpy(&out[i], &bits, sizeof bits);
+        count += !lors_is_finite_bits(bits);
     }
+    return count;
 }
 
-void LORS_KERNEL(widen_bf16)(float *restrict out, const uint16_t *restrict in, int64_t n)
-{
-    for (int64_t i = 0; i < n; i++) {
-        uint32_t bits = lors_widen_bf16(in[i]);
-        memcpy(&out[i], &bits, sizeof bits);
-    }
-}
+#ifdef __AVX2__
 
-int64_t LORS_KERNEL(count_nonfinite)(const float *x, int64_t n)
+/* By the processor's own conversion, which makes a signalling NaN quiet: where there is any, the
+ * block is done again. */
+static __attribute__((target("avx2,f16c"))) int64_t
+widen_f16_quickly(float *restrict out, const uint16_t *restrict in, int64_t n)
 {
-    int64_t total = 0;
-    for (int64_t begin = 0; begin < n; begin += LORS_BLOCK) {
-        int64_t end = begin + LORS_BLOCK < n ? begin + LORS_BLOCK : n;
-        int32_t count = 0;
-        for (int64_t i = begin; i < end; i++) {
-            count += !lors_is_finite_bits(lors_bits_of(x[i]));
-        }
-        total += count;
-    }
-    return total;
-}
-
-/* Exact results of a span: base + acc, but base itself where acc is 0. */
-static void exact_of(double *restrict exact, const double *restrict acc, const float *restrict base,
-                     int64_t n)
-{
-    if (!base) {
-        memcpy(exact, acc, (size_t)n * sizeof *exact);
-        return;
-    }
-    for (int64_t i = 0; i < n; i++) {
-        double b = base[i], sum = b + acc[i];
-        exact[i] = acc[i] == 0 ? b : sum;
-    }
-}
-
-/* Where all models hold the same bits, the result is what they hold. */
-static void agree(double *restrict exact, const lors_cpu_store *models, int64_t first, int64_t n)
-{
-    uint32_t differing[SPAN];
-    const float *x = models->stack + first;
-    memset(differing, 0, (size_t)n * sizeof *differing);
-    for (int32_t m = 1; m < models->n_models; m++) {
-        const float *y = x + m * models->stride;
-        for (int64_t i = 0; i < n; i++) {
-            differing[i] |= lors_bits_of(x[i]) ^ lors_bits_of(y[i]);
-        }
-    }
-    for (int64_t i = 0; i < n; i++) {
-        exact[i] = differing[i] ? exact[i] : (double)x[i];
-    }
-}
-
-static void round_span(void *restrict out, double *restrict rounded, lors_dtype dtype,
-                       const double *restrict exact, int64_t n)
-{
-    if (dtype == LORS_F32) {
-        float *values = out;
-        for (int64_t i = 0; i < n; i++) {
-            float narrow = (float)exact[i];
-            rounded[i] = narrow;
-            uint32_t bits = lors_f32_bits_canonical(narrow);
-            memcpy(&values[i], &bits, sizeof bits);
-        }
-    } else if (dtype == LORS_F16) {
-        uint16_t *values = out;
-        for (int64_t i = 0; i < n; i++) {
-            rounded[i] = lors_round_f16(exact[i]);
-            values[i] = lors_f16_bits(rounded[i]);
-        }
-    } else {
-        uint16_t *values = out;
-        for (int64_t i = 0; i < n; i++) {
-            rounded[i] = lors_round_bf16(exact[i]);
-            values[i] = lors_bf16_bits(rounded[i]);
-        }
-    }
-}
-
-/* Sums of squares of x - y in 8 lanes, folded in a fixed order: the same bits for any vector
- * width. */
-static double sum_of_squares(const double *x, const double *y, int64_t n)
-{
-    lors_lanes8 sum = {0}, a, b;
-    double rest[8] = {0};
+    __m128i exponent = _mm_set1_epi16(0x7c00), found = _mm_setzero_si128();
     int64_t i = 0;
-    for (; i + 8 <= n; i += 8) {
-        lors_lanes8_load(&a, x + i);
-        lors_lanes8_load(&b, y + i);
-        lors_lanes8_subtract(&a, &b);
-        lors_lanes8_add(&sum, &a, &a);
+    for (; i + LINE <= n; i += LINE) {
+        __builtin_prefetch(in + i + AHEAD);
+        for (int64_t j = i; j < i + LINE; j += 8) {
+            __m128i half = _mm_loadu_si128((const __m128i *)(const void *)(in + j));
+            __m128i special = _mm_cmpeq_epi16(_mm_and_si128(half, exponent), exponent);
+            found = _mm_or_si128(found, special);
+            _mm256_storeu_ps(out + j, _mm256_cvtph_ps(half));
+        }
     }
-    for (int lane = 0; i < n; i++, lane++) {
-        rest[lane] = x[i] - y[i];
+    if (!_mm_testz_si128(found, found)) {
+        return widen_f16_block(out, in, n);
     }
-    lors_lanes8_load(&a, rest);
-    lors_lanes8_add(&sum, &a, &a);
-    return lors_lanes8_fold(&sum);
+    return widen_f16_block(out + i, in + i, n - i);
 }
 
-/* The rare span with a result that is not finite, or not after rounding: count them, and make them
- * zero, so that the sums leave them out. */
-static void count_bad(lors_store_block *block, int64_t first, double *acc, double *exact,
-                      double *rounded, int64_t n, double largest)
-{
-    for (int64_t i = 0; i < n; i++) {
-        if (fabs(rounded[i]) <= largest) {
-            continue;
-        }
-        if (block->n_nan + block->n_infinite + block->n_overflow == 0) {
-            block->first_bad = (uint32_t)(first + i);
-        }
-        block->n_nan += isnan(exact[i]) != 0;
-        block->n_infinite += isinf(exact[i]) != 0;
-        block->n_overflow += isfinite(exact[i]) != 0;
-        acc[i] = exact[i] = rounded[i] = 0;
-    }
-}
+#else
+#define widen_f16_quickly widen_f16_block
+#endif
 
-/* One span; its part is added to the block. `first` is its place in the block. */
-static void store_span(void *out, lors_dtype dtype, const lors_cpu_store *from, int64_t first,
-                       int64_t n, bool zero_nonfinite, lors_store_block *block)
+int64_t LORS_KERNEL(widen_f16)(float *out, const uint16_t *in, int64_t n)
 {
-    double exact[SPAN], rounded[SPAN];
-    exact[0] = rounded[0] = 0; /* for compilers that cannot see that n > 0 */
-    double largest = dtype == LORS_F16 ? 65504.0 : dtype == LORS_F32 ? 0x1.fffffep127 : 0x1.fep127;
-    const double *acc = from->acc + first;
-    const float *base = from->base ? from->base + first : NULL;
-    exact_of(exact, acc, base, n);
-    if (from->stack) {
-        agree(exact, from, first, n);
-    }
-    round_span(out, rounded, dtype, exact, n);
     int64_t bad = 0;
-    for (int64_t i = 0; i < n; i++) {
-        bad += !(fabs(rounded[i]) <= largest);
+    for (int64_t i = 0; i < n; i += BLOCK) {
+        bad += widen_f16_quickly(out + i, in + i, n - i < BLOCK ? n - i : BLOCK);
     }
-    if (bad == 0) {
-        block->update += base ? sum_of_squares(acc, zeros, n) : 0;
-        block->loss += sum_of_squares(rounded, exact, n);
-        return;
-    }
-    double update[SPAN];
-    memcpy(update, acc, (size_t)n * sizeof *update);
-    count_bad(block, first, update, exact, rounded, n, largest);
-    block->update += base ? sum_of_squares(update, zeros, n) : 0;
-    block->loss += sum_of_squares(rounded, exact, n);
-    if (zero_nonfinite) {
-        round_span(out, rounded, dtype, exact, n); /* the bad ones are zero by now */
-    }
+    return bad;
 }
 
-void LORS_KERNEL(store_block)(void *out, lors_dtype dtype, const lors_cpu_store *from, int64_t n,
-                              bool zero_nonfinite, lors_store_block *block)
+static int64_t widen_bf16_block(float *restrict out, const uint16_t *restrict in, int64_t n)
 {
-    unsigned char *bytes = out;
-    int64_t element_bytes = dtype == LORS_F32 ? 4 : 2;
-    *block = (lors_store_block){0};
-    for (int64_t first = 0; first < n; first += SPAN) {
-        int64_t count = n - first < SPAN ? n - first : SPAN;
-        store_span(bytes + first * element_bytes, dtype, from, first, count, zero_nonfinite, block);
+    int32_t count = 0;
+    for (int64_t begin = 0; begin < n; begin += LINE) {
+        int64_t end = begin + LINE < n ? begin + LINE : n;
+        __builtin_prefetch(in + begin + AHEAD);
+        for (int64_t i = begin; i < end; i++) {
+            uint32_t bits = lors_widen_bf16(in[i]);
+            memcpy(&out[i], &bits, sizeof bits);
+            count += !lors_is_finite_bits(bits);
+        }
     }
+    return count;
+}
+
+int64_t LORS_KERNEL(widen_bf16)(float *out, const uint16_t *in, int64_t n)
+{
+    int64_t bad = 0;
+    for (int64_t i = 0; i < n; i += BLOCK) {
+        bad += widen_bf16_block(out + i, in + i, n - i < BLOCK ? n - i : BLOCK);
+    }
+    return bad;
+}
+
+int64_t LORS_KERNEL(copy_f32)(float *out, const float *in, int64_t n)
+{
+    int64_t bad = 0;
+    for (int64_t i = 0; i < n; i += BLOCK) {
+        int64_t end = i + BLOCK < n ? i + BLOCK : n;
+        int32_t count = 0;
+        memcpy(out + i, in + i, (size_t)(end - i) * sizeof *out);
+        for (int64_t j = i; j < end; j++) {
+            count += !lors_is_finite_bits(lors_bits_of(out[j]));
+        }
+        bad += count;
+    }
+    return bad;
 }

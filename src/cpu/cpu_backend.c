@@ -14,7 +14,7 @@
     { \
         .name = #isa, .widen_f16 = LORS_KERNEL_NAME(widen_f16, isa), \
         .widen_bf16 = LORS_KERNEL_NAME(widen_bf16, isa), \
-        .count_nonfinite = LORS_KERNEL_NAME(count_nonfinite, isa), \
+        .copy_f32 = LORS_KERNEL_NAME(copy_f32, isa), \
         .subtract = LORS_KERNEL_NAME(subtract, isa), \
         .accumulate = LORS_KERNEL_NAME(accumulate, isa), \
         .elect_sign = LORS_KERNEL_NAME(elect_sign, isa), \
@@ -176,15 +176,10 @@ static lors_status cpu_load(lors_queue *queue, lors_view out, lors_view in, lors
     if (n == 0) {
         return LORS_OK;
     }
-    if (dtype == LORS_F32) {
-        memcpy(values, bytes, (size_t)n * sizeof *values);
-    } else if (dtype == LORS_F16) {
-        queue->kernels->widen_f16(values, bytes, n);
-    } else {
-        queue->kernels->widen_bf16(values, bytes, n);
-    }
-    int64_t bad = found || zero_nonfinite ? queue->kernels->count_nonfinite(values, n) : 0;
-    if (bad > 0) {
+    int64_t bad = dtype == LORS_F32   ? queue->kernels->copy_f32(values, bytes, n)
+                  : dtype == LORS_F16 ? queue->kernels->widen_f16(values, bytes, n)
+                                      : queue->kernels->widen_bf16(values, bytes, n);
+    if (bad > 0 && (found || zero_nonfinite)) {
         find_nonfinite(values, n, zero_nonfinite, first, found);
     }
     if (found) {

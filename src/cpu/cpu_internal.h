@@ -29,9 +29,10 @@ enum { LORS_SELECT_BINS = 1 << 11 }; /* of the first pass of a selection; later 
  * rounding are written out and the compiler may not reassociate. */
 typedef struct lors_cpu_kernels {
     const char *name;
-    void (*widen_f16)(float *out, const uint16_t *in, int64_t n);
-    void (*widen_bf16)(float *out, const uint16_t *in, int64_t n);
-    int64_t (*count_nonfinite)(const float *x, int64_t n);
+    /* These return how many values are not finite. */
+    int64_t (*widen_f16)(float *out, const uint16_t *in, int64_t n);
+    int64_t (*widen_bf16)(float *out, const uint16_t *in, int64_t n);
+    int64_t (*copy_f32)(float *out, const float *in, int64_t n);
     void (*subtract)(float *out, const float *a, const float *b, int64_t n);
     void (*accumulate)(double *acc, const lors_sum *sum, int64_t n);
     void (*elect_sign)(int8_t *signs, const lors_sum *sum, int64_t n);
@@ -87,9 +88,9 @@ const lors_cpu_kernels *lors_cpu_kernels_get(void);
 #define LORS_KERNEL(name) LORS_KERNEL_NAME(name, LORS_ISA)
 
 #define LORS_DECLARE_KERNELS(isa)                                                                 \
-    void LORS_KERNEL_NAME(widen_f16, isa)(float *, const uint16_t *, int64_t);                    \
-    void LORS_KERNEL_NAME(widen_bf16, isa)(float *, const uint16_t *, int64_t);                   \
-    int64_t LORS_KERNEL_NAME(count_nonfinite, isa)(const float *, int64_t);                       \
+    int64_t LORS_KERNEL_NAME(widen_f16, isa)(float *, const uint16_t *, int64_t);                 \
+    int64_t LORS_KERNEL_NAME(widen_bf16, isa)(float *, const uint16_t *, int64_t);                \
+    int64_t LORS_KERNEL_NAME(copy_f32, isa)(float *, const float *, int64_t);                     \
     void LORS_KERNEL_NAME(subtract, isa)(float *, const float *, const float *, int64_t);         \
     void LORS_KERNEL_NAME(accumulate, isa)(double *, const lors_sum *, int64_t);                  \
     void LORS_KERNEL_NAME(elect_sign, isa)(int8_t *, const lors_sum *, int64_t);                  \

@@ -22,7 +22,6 @@
 #define LORS_FUSED_INLINE static inline __attribute__((always_inline)) LORS_FUSED
 
 typedef float lors_f32x8 __attribute__((vector_size(32)));
-typedef float lors_f32x4 __attribute__((vector_size(16)));
 typedef double lors_f64x4 __attribute__((vector_size(32)));
 
 LORS_FUSED_INLINE lors_f32x8 lors_f32x8_at(const float *x)

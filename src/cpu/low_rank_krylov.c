@@ -17,7 +17,7 @@
 
 enum {
     MAX_BLOCK = 32,
-    PANEL_ROWS = 32, /* rows of a tall matrix, or columns of a wide one, that a product goes forth */
+    PANEL_ROWS = 32, /* rows of a tall matrix, columns of a wide one, that a product goes forth */
     PANEL_COLS = 512 /* through and at once back, while they are in cache */
 };
 

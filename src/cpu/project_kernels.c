@@ -2,6 +2,7 @@
  * few_kernels.c the matrix is read as it lies; columns come in eights. */
 #include "cpu/cpu_internal.h"
 #include "cpu/few_lanes.h"
+#include "cpu/lanes.h"
 
 enum {
     CHUNK = 256, /* columns of the matrix at a time */
@@ -122,11 +123,14 @@ LORS_FUSED_INLINE void narrow_tile(float *out, const float *x, int64_t stride, c
     }
     for (int i = 0; i < 2 * rows; i++) {
         int64_t at = i / 2 * stride + i % 2 * 4;
-        lors_f32x4 narrow = __builtin_convertvector(sum[i], lors_f32x4), given;
+        lors_narrow4 narrow, given;
+        lors_lanes4 stored, rest;
+        lors_narrow4_of(&narrow, &sum[i]);
         memcpy(out + at, &narrow, sizeof narrow);
         memcpy(&given, x + at, sizeof given);
-        lors_f64x4 rest = __builtin_convertvector(given, lors_f64x4) -
-                          __builtin_convertvector(narrow, lors_f64x4);
+        lors_widen4(&stored, &narrow);
+        lors_widen4(&rest, &given);
+        rest -= stored;
         *squares = lors_f64x4_add(rest, rest, *squares);
     }
 }

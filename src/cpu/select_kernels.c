@@ -16,7 +16,7 @@ enum {
     SPAN = 1024          /* values whose matches are gathered before they are counted */
 };
 
-/* --- the first pass: everything ----------------------------------------------------------------*/
+/* --- the first pass: everything --------------------------------------------------------------- */
 
 /* Four tables: the same bin twice in a row would wait for its own store. */
 static void count_all(uint32_t counts[BINS], const float *x, int64_t n)
@@ -57,7 +57,7 @@ static void leave_out_nan(uint32_t counts[BINS], const float *x, int64_t n)
     counts[INFINITE_BIN] = n_infinite;
 }
 
-/* --- the passes over what is left --------------------------------------------------------------*/
+/* --- the passes over what is left ------------------------------------------------------------- */
 
 #ifdef __AVX2__
 

@@ -1,132 +1,163 @@
-/* sum_kernels.c - differences, weighted sums with masks and signs, and dot products. */
+/* sum_kernels.c - weighted sums with masks and signs, elections. */
+#include <fenv.h>
 #include <math.h>
 #include <string.h>
 
-#include "backend/arithmetic.h"
-#include "cpu/cpu_internal.h"
-#include "cpu/lanes.h"
+#include "cpu/sums.h"
 
-enum { SPAN = 512 }; /* elements kept in registers and first-level cache at a time */
+#ifdef __SSE2__
+#include <xmmintrin.h>
+#endif
 
-static const float zeros[SPAN];
+enum { SPAN = 512 }; /* elements kept in first-level cache at a time */
 
-/* One span of a sum: pointers already at the span; absent ones are NULL (low, masks, signs) or the
- * array of zeros (base). */
-typedef struct span {
-    const float *x, *base, *low;
-    const uint8_t *mask;
-    const int8_t *signs;
-    int64_t n;
-} span;
+/* --- has anything been rounded? -----------------------------------------------------------------
+ *
+ * The processor notes whether an operation had to round. Where none did, the roundings of the
+ * additions sum to 0, and the plain sum is the result. */
 
-void LORS_KERNEL(subtract)(float *out, const float *a, const float *b, int64_t n)
+static inline void forget_rounding(void)
 {
-    for (int64_t i = 0; i < n; i++) {
-        out[i] = a[i] - b[i];
-    }
+#ifdef __SSE2__
+    _mm_setcsr(_mm_getcsr() & ~0x20u);
+#else
+    feclearexcept(FE_INEXACT);
+#endif
 }
 
-/* term[i] = weight * (kept ? x - base : low), in f64. */
-static void terms_of(double *restrict term, double weight, const span *at)
+static inline bool has_rounded(void)
 {
-    const float *restrict x = at->x, *restrict base = at->base, *restrict low = at->low;
-    if (!at->mask) {
-        for (int64_t i = 0; i < at->n; i++) {
-            term[i] = weight * ((double)x[i] - (double)base[i]);
-        }
-        return;
-    }
-    const uint8_t *restrict mask = at->mask;
-    low = low ? low : zeros;
-    for (int64_t i = 0; i < at->n; i++) {
-        double difference = (double)x[i] - (double)base[i];
-        term[i] = weight * (mask[i] ? difference : (double)low[i]);
-    }
+#ifdef __SSE2__
+    return (_mm_getcsr() & 0x20u) != 0;
+#else
+    return fetestexcept(FE_INEXACT) != 0;
+#endif
 }
 
-/* Terms against the elected sign become 0; counted[i] tells which stayed. A zero term is never
- * counted in an election; without one every kept term is. */
-static void elect_terms(double *restrict term, uint8_t *restrict counted, const span *at)
+/* Not every processor does: one that is emulated may not. */
+static bool notes_rounding(void)
 {
-    if (at->signs) {
-        for (int64_t i = 0; i < at->n; i++) {
-            double sign = at->signs[i];
-            counted[i] = term[i] * sign > 0;
-            term[i] = counted[i] ? term[i] : 0;
-        }
-    } else if (at->mask) {
-        memcpy(counted, at->mask, (size_t)at->n);
-    } else {
-        memset(counted, 1, (size_t)at->n);
-    }
+    volatile double one = 1, little = 0x1p-60, sum;
+    forget_rounding();
+    bool before = has_rounded();
+    sum = one + little;
+    (void)sum;
+    return !before && has_rounded();
 }
 
-static span span_at(const lors_sum *sum, const float *stack, const uint8_t *masks, int32_t model,
-                    int64_t first, int64_t n)
-{
-    const float *base = lors_cpu_at(sum->base), *low = lors_cpu_at(sum->low);
-    const int8_t *signs = lors_cpu_at(sum->signs);
-    int64_t slice = model * sum->stride + first;
-    return (span){stack + slice,
-                  base ? base + first : zeros,
-                  low ? low + slice : NULL,
-                  masks ? masks + slice : NULL,
-                  signs ? signs + first : NULL,
-                  n};
-}
+/* --- sums of terms ---------------------------------------------------------------------------- */
 
-static void add_terms(double *restrict sum, double *restrict lost, const double *restrict term,
-                      int64_t n, bool first)
+/* Never inlined: the flag must be looked at before and after it. No masks, no signs. */
+static __attribute__((noinline)) void add_plainly(double *restrict out, const lors_cpu_sum *s,
+                                                  int64_t first, int64_t n)
 {
-    if (first) { /* not 0 + term: -0 stays -0 */
-        memcpy(sum, term, (size_t)n * sizeof *term);
-        return;
-    }
-    for (int64_t i = 0; i < n; i++) {
-        lors_add_exactly(&sum[i], &lost[i], term[i]);
-    }
-}
-
-static void add_lost(double *restrict sum, const double *restrict lost, int64_t n)
-{
-    for (int64_t i = 0; i < n; i++) {
-        sum[i] = lors_with_lost(sum[i], lost[i]);
-    }
-}
-
-/* The sums of a span: of the terms of all models, and (only where the divisor asks for it) of the
- * weights of those counted. A model of weight 0 has no terms. */
-typedef struct span_sums {
-    double terms[SPAN], lost[SPAN], weights[SPAN], weights_lost[SPAN];
-} span_sums;
-
-static void sum_span(span_sums *s, const lors_sum *sum, int64_t first, int64_t n)
-{
-    const float *stack = lors_cpu_at(sum->stack);
-    const uint8_t *masks = lors_cpu_at(sum->masks);
-    double term[SPAN];
-    uint8_t counted[SPAN];
-    bool weigh = sum->divisor == LORS_DIVIDE_KEPT, empty = true;
-    memset(s, 0, sizeof *s); /* what an empty stack sums to */
-    for (int32_t model = 0; model < sum->n_models; model++) {
-        double weight = sum->weights[model];
-        if (weight == 0) {
-            continue;
-        }
-        span at = span_at(sum, stack, masks, model, first, n);
-        terms_of(term, weight, &at);
-        if (weigh || at.signs) {
-            elect_terms(term, counted, &at);
-            for (int64_t i = 0; i < n; i++) {
-                lors_add_exactly(&s->weights[i], &s->weights_lost[i], counted[i] ? weight : 0);
+    for (int64_t i = 0; i < n; i += LORS_GROUP) {
+        lors_narrow4 base[LORS_GROUP4];
+        lors_lanes4 sum[LORS_GROUP4], term[LORS_GROUP4];
+        lors_cpu_load_base(base, s, first + i);
+        lors_cpu_terms(sum, s, false, 0, first + i, base); /* not 0 + term: -0 stays -0 */
+        for (int32_t m = 1; m < s->n_models; m++) {
+            lors_cpu_terms(term, s, false, m, first + i, base);
+            for (int v = 0; v < LORS_GROUP4; v++) {
+                sum[v] += term[v];
             }
         }
-        add_terms(s->terms, s->lost, term, n, empty);
-        empty = false;
+        for (int v = 0; v < LORS_GROUP4; v++) {
+            lors_lanes4_store(out + i + 4 * v, &sum[v]);
+        }
     }
-    add_lost(s->terms, s->lost, n);
-    add_lost(s->weights, s->weights_lost, n);
 }
+
+static inline void add_lost(double *out, lors_lanes4 sum[LORS_GROUP4],
+                            const lors_lanes4 lost[LORS_GROUP4])
+{
+    for (int v = 0; v < LORS_GROUP4; v++) {
+        lors_lanes4_with_lost(&sum[v], lost[v]);
+        lors_lanes4_store(out + 4 * v, &sum[v]);
+    }
+}
+
+/* Without signs, and without a sum of weights. */
+static inline __attribute__((always_inline)) void
+add_exactly(double *restrict out, const lors_cpu_sum *s, const bool masked, int64_t first,
+            int64_t n)
+{
+    for (int64_t i = 0; i < n; i += LORS_GROUP) {
+        lors_narrow4 base[LORS_GROUP4];
+        lors_lanes4 sum[LORS_GROUP4], lost[LORS_GROUP4] = {{0}}, term[LORS_GROUP4];
+        lors_cpu_load_base(base, s, first + i);
+        lors_cpu_terms(sum, s, masked, 0, first + i, base);
+        for (int32_t m = 1; m < s->n_models; m++) {
+            lors_cpu_terms(term, s, masked, m, first + i, base);
+            for (int v = 0; v < LORS_GROUP4; v++) {
+                lors_lanes4_add_exactly(&sum[v], &lost[v], term[v]);
+            }
+        }
+        add_lost(out + i, sum, lost);
+    }
+}
+
+/* Which terms are counted: with signs those of the elected sign (a zero term never), else those
+ * that are kept. A term that is not counted becomes 0 where signs say so. */
+static inline void elect4(lors_flags4 *counted, lors_lanes4 *term, const lors_cpu_sum *s,
+                          int32_t model, int64_t i)
+{
+    *counted = ~(lors_flags4){0};
+    if (s->signs) {
+        typedef int8_t bytes4 __attribute__((vector_size(4)));
+        bytes4 signs;
+        memcpy(&signs, s->signs + i, sizeof signs);
+        *counted = *term * __builtin_convertvector(signs, lors_lanes4) > 0;
+        *term = (lors_lanes4)((lors_flags4)*term & *counted);
+    } else if (s->masks) {
+        lors_narrow_flags4 kept;
+        lors_flags_of_bytes(&kept, s->masks + s->slices[model] + i);
+        *counted = __builtin_convertvector(kept, lors_flags4);
+    }
+}
+
+/* A group of sums with their losses. */
+typedef struct group_sum {
+    lors_lanes4 sum[LORS_GROUP4], lost[LORS_GROUP4];
+} group_sum;
+
+static inline void add_counted4(group_sum *terms, group_sum *weights, int v, lors_lanes4 term,
+                                lors_lanes4 weight, bool first)
+{
+    lors_lanes4_add_exactly(&weights->sum[v], &weights->lost[v], weight);
+    if (first) {
+        terms->sum[v] = term;
+    } else {
+        lors_lanes4_add_exactly(&terms->sum[v], &terms->lost[v], term);
+    }
+}
+
+/* The same with an election, or with the sum of the weights that are counted. */
+static inline __attribute__((always_inline)) void
+add_counted(double *restrict out, double *restrict weights, const lors_cpu_sum *s,
+            const bool masked, int64_t first, int64_t n)
+{
+    for (int64_t i = 0; i < n; i += LORS_GROUP) {
+        lors_narrow4 base[LORS_GROUP4];
+        lors_lanes4 term[LORS_GROUP4];
+        group_sum all = {{{0}}, {{0}}}, weight = {{{0}}, {{0}}};
+        lors_cpu_load_base(base, s, first + i);
+        for (int32_t m = 0; m < s->n_models; m++) {
+            lors_cpu_terms(term, s, masked, m, first + i, base);
+            for (int v = 0; v < LORS_GROUP4; v++) {
+                lors_flags4 counted;
+                elect4(&counted, &term[v], s, m, first + i + 4 * v);
+                lors_lanes4 own = (lors_lanes4){0} + s->weights[m];
+                own = (lors_lanes4)((lors_flags4)own & counted);
+                add_counted4(&all, &weight, v, term[v], own, m == 0);
+            }
+        }
+        add_lost(out + i, all.sum, all.lost);
+        add_lost(weights + i, weight.sum, weight.lost);
+    }
+}
+
+/* --- from the sum to the result --------------------------------------------------------------- */
 
 /* Weights that sum to less than this share of their magnitudes cancel: the rest is rounding. */
 static double least_divisor(const lors_sum *sum)
@@ -142,18 +173,19 @@ static void finish_span(double *restrict acc, double *restrict sum_of,
                         const double *restrict weight_of, const lors_sum *sum, int64_t n)
 {
     double scale = sum->scale;
-    for (int64_t i = 0; i < n; i++) {
-        sum_of[i] *= scale;
-    }
     if (sum->divisor == LORS_DIVIDE_CONSTANT) {
         double divisor = sum->divisor_value;
         for (int64_t i = 0; i < n; i++) {
-            sum_of[i] /= divisor;
+            sum_of[i] = sum_of[i] * scale / divisor;
         }
     } else if (sum->divisor == LORS_DIVIDE_KEPT) {
         double least = least_divisor(sum);
         for (int64_t i = 0; i < n; i++) {
-            sum_of[i] /= fabs(weight_of[i]) <= least ? 1 : weight_of[i];
+            sum_of[i] = sum_of[i] * scale / (fabs(weight_of[i]) <= least ? 1 : weight_of[i]);
+        }
+    } else {
+        for (int64_t i = 0; i < n; i++) {
+            sum_of[i] *= scale;
         }
     }
     if (sum->add) {
@@ -166,92 +198,195 @@ static void finish_span(double *restrict acc, double *restrict sum_of,
 }
 
 /* Each model added to acc by itself, in order. */
-static void add_in_order(double *restrict acc, const lors_sum *sum, int64_t first, int64_t n)
+static inline __attribute__((always_inline)) void
+add_in_order(double *restrict acc, const lors_cpu_sum *s, const bool masked, double scale, bool add,
+             int64_t n)
 {
-    const float *stack = lors_cpu_at(sum->stack);
-    const uint8_t *masks = lors_cpu_at(sum->masks);
-    double term[SPAN], scale = sum->scale;
-    bool empty = !sum->add;
-    for (int32_t model = 0; model < sum->n_models; model++) {
-        if (sum->weights[model] == 0) {
-            continue;
+    for (int64_t i = 0; i < n; i += LORS_GROUP) {
+        lors_narrow4 base[LORS_GROUP4];
+        lors_lanes4 sum[LORS_GROUP4] = {{0}}, term[LORS_GROUP4];
+        for (int v = 0; v < LORS_GROUP4 && add; v++) {
+            memcpy(&sum[v], acc + i + 4 * v, sizeof sum[v]);
         }
-        span at = span_at(sum, stack, masks, model, first, n);
-        terms_of(term, sum->weights[model], &at);
-        for (int64_t i = 0; i < n; i++) {
-            term[i] *= scale;
+        lors_cpu_load_base(base, s, i);
+        for (int32_t m = 0; m < s->n_models; m++) {
+            lors_cpu_terms(term, s, masked, m, i, base);
+            for (int v = 0; v < LORS_GROUP4; v++) {
+                term[v] *= scale;
+                sum[v] = m == 0 && !add ? term[v] : sum[v] + term[v];
+            }
         }
-        for (int64_t i = 0; i < n && !empty; i++) {
-            acc[i] += term[i];
+        for (int v = 0; v < LORS_GROUP4; v++) {
+            lors_lanes4_store(acc + i + 4 * v, &sum[v]);
         }
-        if (empty) {
-            memcpy(acc, term, (size_t)n * sizeof *acc);
-        }
-        empty = false;
     }
-    if (empty) {
-        memset(acc, 0, (size_t)n * sizeof *acc);
+}
+
+static void add_each(double *acc, const lors_cpu_sum *s, const lors_sum *sum, int64_t n)
+{
+    if (s->masks) {
+        add_in_order(acc, s, true, sum->scale, sum->add, n);
+    } else {
+        add_in_order(acc, s, false, sum->scale, sum->add, n);
     }
+}
+
+/* One span, with what its additions lost. */
+static void add_span(double *terms, double *weights, const lors_cpu_sum *s, const lors_sum *sum,
+                     int64_t first, int64_t n)
+{
+    bool counts = s->signs || sum->divisor == LORS_DIVIDE_KEPT;
+    if (counts && s->masks) {
+        add_counted(terms, weights, s, true, first, n);
+    } else if (counts) {
+        add_counted(terms, weights, s, false, first, n);
+    } else if (s->masks) {
+        add_exactly(terms, s, true, first, n);
+    } else {
+        add_exactly(terms, s, false, first, n);
+    }
+}
+
+/* n is a multiple of LORS_GROUP. */
+static void accumulate(double *acc, const lors_cpu_sum *s, const lors_sum *sum, int64_t n)
+{
+    double terms[SPAN] = {0}, weights[SPAN] = {0}; /* what no models sum to */
+    bool plain = !s->signs && !s->masks && sum->divisor != LORS_DIVIDE_KEPT;
+    bool may_be_exact = plain && s->n_models > 0 && notes_rounding();
+    if (sum->in_order) {
+        add_each(acc, s, sum, n);
+        return;
+    }
+    for (int64_t first = 0; first < n; first += SPAN) {
+        int64_t count = n - first < SPAN ? n - first : SPAN;
+        if (may_be_exact) {
+            forget_rounding();
+            add_plainly(terms, s, first, count);
+            may_be_exact = !has_rounded(); /* where one span rounds others will */
+        }
+        if (!may_be_exact && s->n_models > 0) {
+            add_span(terms, weights, s, sum, first, count);
+        } else if (s->n_models == 0) {
+            memset(terms, 0, sizeof terms);
+        }
+        finish_span(acc + first, terms, weights, sum, count);
+    }
+}
+
+/* --- tails ------------------------------------------------------------------------------------ */
+
+/* The last elements, fewer than a group, with zeros behind them. */
+typedef struct tail {
+    float stack[LORS_MAX_MODELS][LORS_GROUP], low[LORS_MAX_MODELS][LORS_GROUP], base[LORS_GROUP];
+    uint8_t masks[LORS_MAX_MODELS][LORS_GROUP];
+    int8_t signs[LORS_GROUP];
+} tail;
+
+static void fill(void *to, const void *from, int64_t first, int64_t n, size_t element)
+{
+    memset(to, 0, LORS_GROUP * element);
+    if (from) {
+        memcpy(to, (const unsigned char *)from + first * (int64_t)element, (size_t)n * element);
+    }
+}
+
+static void take_tail(tail *t, lors_cpu_sum *s, int64_t first, int64_t n)
+{
+    fill(t->base, s->base, first, n, sizeof(float));
+    fill(t->signs, s->signs, first, n, 1);
+    for (int32_t m = 0; m < s->n_models; m++) {
+        int64_t at = s->slices[m] + first;
+        fill(t->stack[m], s->stack, at, n, sizeof(float));
+        fill(t->low[m], s->low, at, n, sizeof(float));
+        fill(t->masks[m], s->masks, at, n, 1);
+        s->slices[m] = LORS_GROUP * m;
+    }
+    s->stack = t->stack[0];
+    s->base = s->base ? t->base : NULL;
+    s->low = s->low ? t->low[0] : NULL;
+    s->masks = s->masks ? t->masks[0] : NULL;
+    s->signs = s->signs ? t->signs : NULL;
+}
+
+static lors_cpu_sum plain_arrays_of(const lors_sum *sum, bool all)
+{
+    lors_cpu_sum s;
+    s.stack = lors_cpu_at(sum->stack);
+    s.base = lors_cpu_at(sum->base);
+    s.low = lors_cpu_at(sum->low);
+    s.masks = lors_cpu_at(sum->masks);
+    s.signs = lors_cpu_at(sum->signs);
+    s.n_models = 0;
+    for (int32_t m = 0; m < sum->n_models; m++) {
+        if (all || sum->weights[m] != 0) {
+            s.slices[s.n_models] = m * sum->stride;
+            s.weights[s.n_models++] = sum->weights[m];
+        }
+    }
+    return s;
 }
 
 void LORS_KERNEL(accumulate)(double *acc, const lors_sum *sum, int64_t n)
 {
-    span_sums s;
-    for (int64_t first = 0; first < n; first += SPAN) {
-        int64_t count = n - first < SPAN ? n - first : SPAN;
-        if (sum->in_order) {
-            add_in_order(acc + first, sum, first, count);
-            continue;
+    lors_cpu_sum s = plain_arrays_of(sum, false);
+    int64_t rest = n % LORS_GROUP, first = n - rest;
+    if (sum->in_order) {
+        s.signs = NULL;
+    }
+    accumulate(acc, &s, sum, first);
+    if (rest > 0) {
+        tail t;
+        double last[LORS_GROUP] = {0};
+        memcpy(last, acc + first, (size_t)rest * sizeof *last);
+        take_tail(&t, &s, first, rest);
+        accumulate(last, &s, sum, LORS_GROUP);
+        memcpy(acc + first, last, (size_t)rest * sizeof *last);
+    }
+}
+
+/* --- elections -------------------------------------------------------------------------------- */
+
+static inline __attribute__((always_inline)) void
+elect(int8_t *restrict signs, const lors_cpu_sum *s, const bool masked, int64_t n)
+{
+    lors_flags4 sign_bit = (lors_flags4){0} + INT64_MIN;
+    for (int64_t i = 0; i < n; i += LORS_GROUP) {
+        lors_narrow4 base[LORS_GROUP4];
+        lors_lanes4 total[LORS_GROUP4] = {{0}}, magnitude[LORS_GROUP4] = {{0}}, term[LORS_GROUP4];
+        lors_cpu_load_base(base, s, i);
+        for (int32_t m = 0; m < s->n_models; m++) {
+            lors_cpu_terms(term, s, masked, m, i, base);
+            for (int v = 0; v < LORS_GROUP4; v++) {
+                total[v] += term[v];
+                magnitude[v] += (lors_lanes4)((lors_flags4)term[v] & ~sign_bit);
+            }
         }
-        sum_span(&s, sum, first, count);
-        finish_span(acc + first, s.terms, s.weights, sum, count);
+        for (int e = 0; e < LORS_GROUP; e++) {
+            double least = -LORS_TIED * magnitude[e / 4][e % 4];
+            signs[i + e] = total[e / 4][e % 4] >= least ? 1 : -1;
+        }
+    }
+}
+
+static void elect_any(int8_t *signs, const lors_cpu_sum *s, int64_t n)
+{
+    if (s->masks) {
+        elect(signs, s, true, n);
+    } else {
+        elect(signs, s, false, n);
     }
 }
 
 void LORS_KERNEL(elect_sign)(int8_t *signs, const lors_sum *sum, int64_t n)
 {
-    const float *stack = lors_cpu_at(sum->stack);
-    const uint8_t *masks = lors_cpu_at(sum->masks);
-    for (int64_t first = 0; first < n; first += SPAN) {
-        double term[SPAN], total[SPAN] = {0}, magnitude[SPAN] = {0};
-        int64_t count = n - first < SPAN ? n - first : SPAN;
-        for (int32_t model = 0; model < sum->n_models; model++) {
-            span at = span_at(sum, stack, masks, model, first, count);
-            terms_of(term, sum->weights[model], &at);
-            for (int64_t i = 0; i < count; i++) {
-                total[i] += term[i];
-                magnitude[i] += fabs(term[i]);
-            }
-        }
-        for (int64_t i = 0; i < count; i++) {
-            signs[first + i] = total[i] >= -LORS_TIED * magnitude[i] ? 1 : -1;
-        }
-    }
-}
-
-static void add_dots(lors_lanes8 sums[3], const lors_lanes8 *x, const lors_lanes8 *y)
-{
-    lors_lanes8_add(&sums[0], x, x);
-    lors_lanes8_add(&sums[1], x, y);
-    lors_lanes8_add(&sums[2], y, y);
-}
-
-/* Eight lanes a sum, folded in a fixed order. */
-void LORS_KERNEL(dots_block)(double dots[3], const float *a, const float *b, int64_t n)
-{
-    lors_lanes8 sums[3] = {{{0}, {0}}}, x, y;
-    int64_t i = 0;
-    for (; i + 8 <= n; i += 8) {
-        lors_lanes8_widen(&x, a + i);
-        lors_lanes8_widen(&y, b + i);
-        add_dots(sums, &x, &y);
-    }
-    if (i < n) {
-        lors_lanes8_widen_rest(&x, a + i, n - i);
-        lors_lanes8_widen_rest(&y, b + i, n - i);
-        add_dots(sums, &x, &y);
-    }
-    for (int d = 0; d < 3; d++) {
-        dots[d] = lors_lanes8_fold(&sums[d]);
+    lors_cpu_sum s = plain_arrays_of(sum, true);
+    int64_t rest = n % LORS_GROUP, first = n - rest;
+    elect_any(signs, &s, first);
+    if (rest > 0) {
+        tail t;
+        int8_t last[LORS_GROUP];
+        take_tail(&t, &s, first, rest);
+        elect_any(last, &s, LORS_GROUP);
+        memcpy(signs + first, last, (size_t)rest);
     }
 }
