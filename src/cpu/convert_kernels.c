@@ -9,7 +9,7 @@
 #endif
 
 enum {
-    LINE = 32,    /* values of a cache line */
+    LINE = 32,    /* values of 2 bytes in a cache line */
     BLOCK = 8192, /* values counted in one counter of 32 bits */
     AHEAD = 2048  /* values fetched ahead: the next tile of the same tensor, at the end of one */
 };
@@ -86,17 +86,26 @@ int64_t LORS_KERNEL(widen_bf16)(float *out, const uint16_t *in, int64_t n)
     return bad;
 }
 
+static int64_t copy_block(float *restrict out, const float *restrict in, int64_t n)
+{
+    int32_t count = 0;
+    for (int64_t begin = 0; begin < n; begin += LINE / 2) {
+        int64_t end = begin + LINE / 2 < n ? begin + LINE / 2 : n;
+        __builtin_prefetch(in + begin + AHEAD);
+        for (int64_t i = begin; i < end; i++) {
+            uint32_t bits = lors_bits_of(in[i]);
+            memcpy(&out[i], &bits, sizeof bits);
+            count += !lors_is_finite_bits(bits);
+        }
+    }
+    return count;
+}
+
 int64_t LORS_KERNEL(copy_f32)(float *out, const float *in, int64_t n)
 {
     int64_t bad = 0;
     for (int64_t i = 0; i < n; i += BLOCK) {
-        int64_t end = i + BLOCK < n ? i + BLOCK : n;
-        int32_t count = 0;
-        memcpy(out + i, in + i, (size_t)(end - i) * sizeof *out);
-        for (int64_t j = i; j < end; j++) {
-            count += !lors_is_finite_bits(lors_bits_of(out[j]));
-        }
-        bad += count;
+        bad += copy_block(out + i, in + i, n - i < BLOCK ? n - i : BLOCK);
     }
     return bad;
 }
