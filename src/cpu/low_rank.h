@@ -42,6 +42,13 @@ uint64_t lors_krylov_bytes(lapack_int n_long, lapack_int n_short, lapack_int ran
  * `total` is the squared Frobenius norm of A. Stops on counts and numbers, never on time. */
 bool lors_krylov_solve(const lors_matrix *a, double total, unsigned char *scratch, lors_krylov *k);
 
+/* Of the space of v [count][n_short], orthonormal, the `rank` leading directions of A as far as it
+ * holds them: vectors [rank][n_short], ascending; `next`: the squared singular value below them.
+ * count > rank. false where LAPACK's iteration did not converge. */
+uint64_t lors_polish_bytes(lapack_int n_short, lapack_int count);
+bool lors_polish(const lors_matrix *a, const double *v, lapack_int count, lapack_int rank,
+                 double *vectors, double *next, unsigned char *scratch);
+
 /* low = (A V) V' for few directions: v [rank][n_short], orthonormal. Returns the squared norm of
  * A - low as stored; values: the squared singular values as Rayleigh quotients in f64, better than
  * any solver's own. */

@@ -17,6 +17,8 @@
 
 enum {
     MAX_BLOCK = 32,
+    MORE = 8,        /* directions that are told apart in f64 beside those wanted, if need be */
+    MOST = MAX_BLOCK + 1 + MORE,
     PANEL_ROWS = 32, /* rows of a tall matrix, columns of a wide one, that a product goes forth */
     PANEL_COLS = 512 /* through and at once back, while they are in cache */
 };
@@ -42,8 +44,10 @@ typedef struct lanczos {
     float *overlap;    /* [max_l][b] */
     double *wide;      /* [b][n]: the next block in f64 */
     double *t, *small; /* [max_l][max_l]: T; a copy of its leading part */
-    double *ritz;      /* [MAX_RANK + 1][max_l]: leading eigenvectors of T */
-    double *theta;     /* [max_l]: the wanted ones come first, ascending */
+    double *ritz;      /* [MOST][max_l]: leading eigenvectors of T */
+    double *theta;     /* [max_l]: their values, ascending */
+    double *leading;   /* [MOST][n]: the directions that they stand for */
+    unsigned char *polish; /* scratch of lors_polish */
     lapack_int *integers; /* [12 max_l + 2] */
     double *work;
     lapack_int n_work;
@@ -85,8 +89,10 @@ static uint64_t lay_out(lanczos *s, unsigned char *base)
     s->wide = lors_carve(base, &at, 8 * b * n);
     s->t = lors_carve(base, &at, 8 * l * l);
     s->small = lors_carve(base, &at, 8 * l * l);
-    s->ritz = lors_carve(base, &at, 8 * (MAX_BLOCK + 1) * l);
+    s->ritz = lors_carve(base, &at, 8 * MOST * l);
     s->theta = lors_carve(base, &at, 8 * l);
+    s->leading = lors_carve(base, &at, 8 * MOST * n);
+    s->polish = lors_carve(base, &at, lors_polish_bytes(s->n, MOST));
     s->integers = lors_carve(base, &at, sizeof(lapack_int) * (12 * l + 2));
     s->work = lors_carve(base, &at, 8 * (uint64_t)s->n_work);
     return at;
@@ -260,8 +266,8 @@ static void random_block(lanczos *s)
     }
 }
 
-/* The leading rank + 1 Ritz values and vectors of T. */
-static bool solve_small(lanczos *s, lapack_int rank)
+/* The leading `count` Ritz values and vectors of T. */
+static bool solve_small(lanczos *s, lapack_int count)
 {
     lapack_int l = s->l, found = 0;
     for (lapack_int j = 0; j < l; j++) {
@@ -270,9 +276,10 @@ static bool solve_small(lanczos *s, lapack_int rank)
         }
     }
     lapack_int info = LAPACKE_dsyevr_work(LAPACK_COL_MAJOR, 'V', 'I', 'U', l, s->small, l, 0, 0,
-                                          l - rank, l, 0, &found, s->theta, s->ritz, l, s->integers,
-                                          s->work, s->n_work, s->integers + 2 * (rank + 1), 10 * l);
-    return info == 0 && found == rank + 1;
+                                          l - count + 1, l, 0, &found, s->theta, s->ritz, l,
+                                          s->integers, s->work, s->n_work,
+                                          s->integers + 2 * count, 10 * l);
+    return info == 0 && found == count;
 }
 
 /* Squared residual of Ritz pair i: norm(R y_last)^2. */
@@ -290,40 +297,81 @@ static double residual_of(const lanczos *s, lapack_int i)
     return sum;
 }
 
-/* Is the space good enough? Sets the numbers of the certificate. */
-static bool converged(const lanczos *s, double total, lors_krylov *k)
+/* How far the leading directions are off, first-order: by what the space does not hold yet, and by
+ * the rounding of products. Rounding is harmless among directions that are told apart in f64: there
+ * it counts against the distance to the last of the `count` looked at. */
+typedef struct errors {
+    double squares;              /* of all residuals */
+    double projection, by_noise; /* squared norm of the error of L, and what rounding adds to it */
+    double energy;               /* lost */
+    double kept, next, last;     /* sum of the values, the one below them, the least of them */
+} errors;
+
+static errors errors_of(const lanczos *s, lapack_int rank, lapack_int count)
 {
-    double next = s->theta[0] > 0 ? s->theta[0] : 0, kept = 0;
-    double squares = 0, projection = 0, energy = 0, last = s->theta[1];
-    if (last <= 0) {
-        return false;
+    const double *theta = s->theta + (count - rank);
+    double first = theta[rank - 1], noise = product_noise * first * product_noise * first;
+    errors e = {.next = theta[-1] > 0 ? theta[-1] : 0, .last = theta[0]};
+    for (lapack_int i = 0; i < rank; i++) {
+        double square = residual_of(s, count - rank + i), least = 1e-7 * theta[i];
+        double gap = theta[i] - e.next > least ? theta[i] - e.next : least;
+        double range = theta[i] - s->theta[0] > least ? theta[i] - s->theta[0] : least;
+        e.squares += square + noise;
+        e.projection += 2 * theta[i] * square / (gap * gap);
+        e.by_noise += 2 * theta[i] * noise / (range * range);
+        e.energy += square / gap + noise / range;
+        e.kept += theta[i];
     }
-    for (lapack_int i = 1; i <= k->rank; i++) {
-        double noise = product_noise * s->theta[k->rank];
-        double square = residual_of(s, i) + noise * noise, theta = s->theta[i];
-        double gap = theta - next > 1e-7 * theta ? theta - next : 1e-7 * theta;
-        squares += square;
-        projection += 2 * square * theta / (gap * gap);
-        energy += square / gap;
-        kept += theta;
-    }
-    double tail = total - kept > 1e-12 * total ? total - kept : 1e-12 * total;
-    double gap = 1 - sqrt(next / last);
-    k->next = next;
-    k->residual = sqrt(squares) / s->theta[k->rank];
-    k->excess = 0.5 * energy / tail;
-    bool close = sqrt(projection / total) <= stop_projection;
-    return gap >= stop_gap ? close && k->excess <= 5e-7 : k->excess <= stop_energy;
+    return e;
 }
 
-/* vectors = basis * (leading Ritz vectors), then orthonormal to f64 precision (Gram-Schmidt twice
- * from the largest down). */
-static void extract(lanczos *s, lors_krylov *k)
+typedef enum verdict { GO_ON, GOOD, ROUNDED } verdict;
+
+/* Is the space good enough? Sets the numbers of the certificate. ROUNDED: it would be, but for the
+ * rounding of products: more steps will not help. */
+static verdict judge(const lanczos *s, double total, lapack_int count, lors_krylov *k)
+{
+    errors e = errors_of(s, k->rank, count);
+    if (e.last <= 0) {
+        return GO_ON;
+    }
+    double tail = total - e.kept > 1e-12 * total ? total - e.kept : 1e-12 * total;
+    double gap = 1 - sqrt(e.next / e.last);
+    double most = stop_projection * stop_projection * total;
+    k->next = e.next;
+    k->residual = sqrt(e.squares) / s->theta[count - 1];
+    k->excess = 0.5 * e.energy / tail;
+    if (gap < stop_gap) {
+        return k->excess <= stop_energy ? GOOD : GO_ON;
+    }
+    if (e.projection + e.by_noise <= most && k->excess <= 5e-7) {
+        return GOOD;
+    }
+    return e.projection <= 0.25 * most && e.by_noise > 0.75 * most ? ROUNDED : GO_ON;
+}
+
+/* Orthonormal to f64 precision: Gram-Schmidt twice, from the largest down. */
+static void orthonormalise(double *vectors, lapack_int n, lapack_int count)
+{
+    for (lapack_int c = count - 1; c >= 0; c--) {
+        double *v = vectors + (int64_t)c * n;
+        for (int sweep = 0; sweep < 2; sweep++) {
+            for (lapack_int other = c + 1; other < count; other++) {
+                const double *u = vectors + (int64_t)other * n;
+                cblas_daxpy(n, -cblas_ddot(n, u, 1, v, 1), u, 1, v, 1);
+            }
+        }
+        cblas_dscal(n, 1 / cblas_dnrm2(n, v, 1), v, 1);
+    }
+}
+
+/* vectors = basis * (`count` Ritz vectors), orthonormal. */
+static void extract(const lanczos *s, const double *ritz, lapack_int count, double *vectors)
 {
     lapack_int n = s->n;
-    for (lapack_int c = 0; c < k->rank; c++) {
-        double *v = k->vectors + (int64_t)c * n;
-        const double *y = s->ritz + (int64_t)(1 + c) * s->l;
+    for (lapack_int c = 0; c < count; c++) {
+        double *v = vectors + (int64_t)c * n;
+        const double *y = ritz + (int64_t)c * s->l;
         memset(v, 0, (size_t)n * sizeof *v);
         for (lapack_int j = 0; j < s->l; j++) {
             const float *column = s->basis + (int64_t)j * n;
@@ -332,16 +380,32 @@ static void extract(lanczos *s, lors_krylov *k)
             }
         }
     }
-    for (lapack_int c = k->rank - 1; c >= 0; c--) {
-        double *v = k->vectors + (int64_t)c * n;
-        for (int sweep = 0; sweep < 2; sweep++) {
-            for (lapack_int other = c + 1; other < k->rank; other++) {
-                const double *u = k->vectors + (int64_t)other * n;
-                cblas_daxpy(n, -cblas_ddot(n, u, 1, v, 1), u, 1, v, 1);
-            }
-        }
-        cblas_dscal(n, 1 / cblas_dnrm2(n, v, 1), v, 1);
+    orthonormalise(vectors, n, count);
+}
+
+/* A look at the space: GOOD with the result in *k, GO_ON, or ROUNDED where it cannot be had. */
+static verdict look(lanczos *s, double total, int exponent, lors_krylov *k)
+{
+    lapack_int count = k->rank + 1;
+    if (!solve_small(s, count)) {
+        return ROUNDED;
     }
+    verdict found = judge(s, total, count, k);
+    if (found == GOOD) {
+        extract(s, s->ritz + s->l, k->rank, k->vectors);
+        k->next = ldexp(k->next, 2 * exponent);
+    }
+    if (found != ROUNDED) {
+        return found;
+    }
+    count = s->l < count + MORE ? s->l : count + MORE;
+    if (!solve_small(s, count) || judge(s, total, count, k) != GOOD) {
+        return ROUNDED;
+    }
+    extract(s, s->ritz, count, s->leading);
+    bool done = lors_polish(s->a, s->leading, count, k->rank, k->vectors, &k->next, s->polish);
+    orthonormalise(k->vectors, s->n, k->rank);
+    return done ? GOOD : ROUNDED;
 }
 
 bool lors_krylov_solve(const lors_matrix *a, double total, unsigned char *scratch, lors_krylov *k)
@@ -373,13 +437,9 @@ bool lors_krylov_solve(const lors_matrix *a, double total, unsigned char *scratc
             continue;
         }
         next_look = s.l + s.l / 8;
-        if (!solve_small(&s, k->rank)) {
-            return false;
-        }
-        if (converged(&s, total, k)) {
-            k->next = ldexp(k->next, 2 * exponent);
-            extract(&s, k);
-            return true;
+        verdict found = look(&s, total, exponent, k);
+        if (found != GO_ON) {
+            return found == GOOD;
         }
     }
     return false;

@@ -5,7 +5,7 @@
 #include "cpu/low_rank.h"
 
 enum {
-    MAX_FEW = 64,
+    MAX_FEW = 32,
     PANEL_ROWS = 32, /* rows of a tall matrix */
     PANEL_COLS = 256 /* columns of a wide one */
 };
