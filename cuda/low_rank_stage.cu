@@ -402,7 +402,7 @@ static __global__ void __launch_bounds__(LORS_THREADS)
     }
     if (arrives_last(k)) {
         if (threadIdx.x == 0) {
-            k.state->arrived = 0; /* for the next pass */
+            atomicExch(&k.state->arrived, 0u); /* for the next pass */
         }
         finish(&m, s, k, stage);
     }

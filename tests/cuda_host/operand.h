@@ -38,8 +38,8 @@ inline cudaError_t check_operand(const operand &one, int device, const char *wha
     return error;
 }
 
-/* Tells the thread sanitizer of the accesses, by a copy of its own: the stack is the host's, and what
- * the stream reads there would count as a race. */
+/* Tells the thread sanitizer of the accesses, by a copy of its own: the stack is the host's, and
+ * what the stream reads there would count as a race. */
 inline void touch_operand(operand one)
 {
     sanitizer::client_scope scope;
