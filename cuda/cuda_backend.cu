@@ -63,20 +63,6 @@ lors_status lors_cuda_check(cudaError_t error, const char *call)
     return fail_call(call, cudaGetErrorName(error), cudaGetErrorString(error), advice_of(error));
 }
 
-lors_status lors_cuda_check_blas(cublasStatus_t status, const char *call)
-{
-    if (status == CUBLAS_STATUS_SUCCESS) {
-        return LORS_OK;
-    }
-    forget_error();
-    cudaError_t like = status == CUBLAS_STATUS_ALLOC_FAILED    ? cudaErrorMemoryAllocation
-                       : status == CUBLAS_STATUS_ARCH_MISMATCH ? cudaErrorNoKernelImageForDevice
-                       : status == CUBLAS_STATUS_INVALID_VALUE ? cudaErrorInvalidValue
-                                                               : cudaErrorUnknown;
-    return fail_call(call, cublasGetStatusName(status), cublasGetStatusString(status),
-                     advice_of(like));
-}
-
 static const char *solver_status_name(cusolverStatus_t status)
 {
     switch (status) {
@@ -268,27 +254,11 @@ static void cuda_close_queue(lors_queue *queue)
     if (queue->solver) {
         (void)cusolverDnDestroy(queue->solver);
     }
-    if (queue->blas) {
-        (void)cublasDestroy(queue->blas);
-    }
-    forget_if(cudaFree(queue->blas_workspace));
     forget_if(cudaFreeHost(queue->pinned));
     if (queue->stream) {
         forget_if(cudaStreamDestroy(queue->stream));
     }
     free(queue);
-}
-
-/* A new stream takes the workspace from a handle: it is given afterwards. */
-static lors_status open_blas(lors_queue *queue)
-{
-    LORS_BLAS_TRY(cublasCreate(&queue->blas));
-    LORS_BLAS_TRY(cublasSetStream(queue->blas, queue->stream));
-    LORS_BLAS_TRY(cublasSetMathMode(queue->blas, CUBLAS_PEDANTIC_MATH));
-    LORS_BLAS_TRY(cublasSetAtomicsMode(queue->blas, CUBLAS_ATOMICS_NOT_ALLOWED));
-    LORS_TRY(allocate_device(&queue->blas_workspace, LORS_CUDA_BLAS_WORKSPACE));
-    LORS_BLAS_TRY(cublasSetWorkspace(queue->blas, queue->blas_workspace, LORS_CUDA_BLAS_WORKSPACE));
-    return LORS_OK;
 }
 
 static lors_status open_solver(lors_queue *queue)
@@ -305,7 +275,6 @@ static lors_status fill_queue(lors_queue *queue)
     void *pinned = nullptr;
     LORS_TRY(lors_cuda_enter(queue));
     LORS_CUDA_TRY(cudaStreamCreateWithFlags(&queue->stream, cudaStreamNonBlocking));
-    LORS_TRY(open_blas(queue));
     LORS_TRY(open_solver(queue));
     LORS_TRY(allocate_host(&pinned, LORS_CUDA_PINNED));
     queue->pinned = static_cast<unsigned char *>(pinned);
@@ -409,8 +378,8 @@ static lors_backend_device devices[MAX_DEVICES];
 static char reason[256];
 static lors_backend_library library = {LORS_BACKEND_ABI, &cuda_ops, 0, devices, reason};
 
-/* Variables that make cuBLAS answer with fewer digits: pedantic math should not heed them, but a
- * reader of the report should know. */
+/* Variables that make cuBLAS answer with fewer digits. What cuSOLVER asks of it here is in f64,
+ * which they do not touch; but a reader of the report should know. */
 static void add_environment(char *detail, size_t n_bytes)
 {
     static const char *const names[] = {"NVIDIA_TF32_OVERRIDE", "CUBLAS_EMULATE_SINGLE_PRECISION",

@@ -3,7 +3,6 @@
 #ifndef LORS_CUDA_CUDA_INTERNAL_H
 #define LORS_CUDA_CUDA_INTERNAL_H
 
-#include <cublas_v2.h>
 #include <cuda_runtime.h>
 #include <cusolverDn.h>
 
@@ -23,23 +22,20 @@ struct lors_backend {
 struct lors_queue {
     lors_backend *backend;
     cudaStream_t stream;
-    cublasHandle_t blas;         /* on the stream, pedantic math: never TF32 or emulation */
-    void *blas_workspace;        /* its own, so that results do not depend on other streams */
     cusolverDnHandle_t solver;   /* on the stream, deterministic */
     cusolverDnParams_t params;
     unsigned char *pinned;       /* LORS_CUDA_PINNED bytes of host memory for small results */
 };
 
-enum { LORS_CUDA_PINNED = 64 << 10, LORS_CUDA_BLAS_WORKSPACE = 32 << 20 };
+enum { LORS_CUDA_PINNED = 64 << 10 };
 
 /* Store a sentence where the program looks for it; returns `status`. */
 extern const lors_backend_host *lors_cuda_host;
 #define lors_cuda_fail(...) (lors_cuda_host->fail(__VA_ARGS__))
 
-/* A call of the runtime, cuBLAS or cuSOLVER that failed: ERR_DEVICE with `call`, the library's name
+/* A call of the runtime or cuSOLVER that failed: ERR_DEVICE with `call`, the library's name
  * of the error and what may mend it. LORS_OK where it did not fail. */
 lors_status lors_cuda_check(cudaError_t error, const char *call);
-lors_status lors_cuda_check_blas(cublasStatus_t status, const char *call);
 lors_status lors_cuda_check_solver(cusolverStatus_t status, const char *call);
 
 #define LORS_TRY(call)                                \
@@ -50,7 +46,6 @@ lors_status lors_cuda_check_solver(cusolverStatus_t status, const char *call);
         }                                             \
     } while (0)
 #define LORS_CUDA_TRY(call) LORS_TRY(lors_cuda_check((call), #call))
-#define LORS_BLAS_TRY(call) LORS_TRY(lors_cuda_check_blas((call), #call))
 #define LORS_SOLVER_TRY(call) LORS_TRY(lors_cuda_check_solver((call), #call))
 
 /* Make the queue's device current in this thread. Every operation begins with it. */

@@ -98,7 +98,7 @@ static lors_status grow_device(lors_solver_space *space, uint64_t n_bytes)
                               (unsigned long long)n_bytes,
                               (unsigned long long)space->reserved_bytes);
     }
-    LORS_CUDA_TRY(error);
+    LORS_TRY(lors_cuda_check(error, "cudaMalloc"));
     space->extra_bytes = n_bytes;
     return LORS_OK;
 }

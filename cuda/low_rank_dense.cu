@@ -170,14 +170,14 @@ static lors_status solve_by_library(dense *d, bool *answered)
     if (is_refusal(sizes)) {
         return LORS_OK;
     }
-    LORS_SOLVER_TRY(sizes);
+    LORS_TRY(lors_cuda_check_solver(sizes, "a bufferSize of cusolverDn"));
     LORS_TRY(open_space(d, on_device, on_host));
     LORS_TRY(load_problem(d));
     cusolverStatus_t solved = ask(d, false, &on_device, &on_host);
     if (is_refusal(solved)) {
         return LORS_OK;
     }
-    LORS_SOLVER_TRY(solved);
+    LORS_TRY(lors_cuda_check_solver(solved, "a solver of cusolverDn"));
     LORS_TRY(lors_cuda_fetch(d->t->queue, &info, d->info, sizeof info));
     if (info == 0) {
         LORS_TRY(fetch_values(d));

@@ -162,6 +162,15 @@ static double distance(const float *a, const float *b, int64_t n)
     return sqrt(sum);
 }
 
+static double norm_of(const float *x, int64_t n)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) {
+        sum += (double)x[i] * (double)x[i];
+    }
+    return sqrt(sum);
+}
+
 /* A deviation over what is allowed; a NaN is beyond every bound. */
 static double ratio(double deviation, double allowed)
 {
@@ -175,13 +184,13 @@ static double judge(const float *x, const float *low, const float *best, int64_t
                     const lors_certificate *c, const lors_certificate *best_of)
 {
     /* What f32 can hold of tiny entries: half a step of its subnormals, each. */
-    double least = 0x1p-150 * sqrt((double)n), norm = best_of->norm;
-    double optimum = distance(x, best, n), first = best_of->sigma_first;
-    double excess =
-        ratio(distance(x, low, n) - optimum, 1e-6 * optimum + 4 * 0x1p-24 * norm + least);
+    double least = 0x1p-150 * sqrt((double)n), norm = norm_of(x, n);
     if (!isfinite(norm)) {
         return 0; /* nothing is promised of what is not a number */
     }
+    double optimum = distance(x, best, n), first = best_of->sigma_first;
+    double excess = ratio(distance(x, low, n) - optimum,
+                          1e-6 * optimum + 4 * 0x1p-24 * norm + least);
     if (first == 0) {
         return excess; /* all or nothing is kept: there is no spectrum to compare */
     }
@@ -198,9 +207,12 @@ static double judge(const float *x, const float *low, const float *best, int64_t
 static uint64_t reference_truncate_bytes(int32_t n_matrices, int64_t n_rows, int64_t n_cols,
                                          lors_rank rank)
 {
+    /* The reference's result and scratch; and for the trip to a device that is the host itself the
+     * matrix, twice, its result, and the scratch of that. */
+    uint64_t matrix = padded((uint64_t)(n_rows * n_cols) * sizeof(float));
+    uint64_t bytes = 4 * matrix + lors_cpu_truncate_bytes(n_matrices, n_rows, n_cols, rank);
     rank.exact = true;
-    return padded((uint64_t)(n_rows * n_cols) * sizeof(float)) +
-           lors_cpu_truncate_bytes(n_matrices, n_rows, n_cols, rank);
+    return bytes + lors_cpu_truncate_bytes(n_matrices, n_rows, n_cols, rank);
 }
 
 static lors_status truncate_one(reference_queue *queue, float *low, const float *x, int64_t n_rows,

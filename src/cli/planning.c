@@ -16,8 +16,9 @@ const cli_option cli_plan_options[CLI_N_PLAN_OPTIONS] = {
     {"threads", 0, CLI_NUMBER, offsetof(cli_plan_settings, threads), "N", NULL, 1, CLI_THREADS_MAX,
      "threads that compute (default: one per processor)"},
     {"max-memory", 0, CLI_SIZE, offsetof(cli_plan_settings, max_memory), "SIZE", NULL, 0, 0,
-     "resident memory of the whole program, and of a GPU: 1500M,\n"
-     "1.5G, 2GiB (default: 1.5G)"},
+     "resident memory of the whole program (without what a GPU's\n"
+     "driver takes), and memory of each GPU: 1500M, 1.5G, 2GiB\n"
+     "(default: 1.5G)"},
     {"dtype", 0, CLI_CHOICE, offsetof(cli_plan_settings, dtype), "TYPE", "f32|f16|bf16", 0, 0,
      "of the merged tensors: f32, f16 or bf16 (default: the\n"
      "recipe's, else the base model's)"},

@@ -228,11 +228,12 @@ static lors_status refuse_memory(lors_plan *plan, const lors_memory_plan *least_
                      lors_format_bytes(free_bytes, limit), hint);
 }
 
-/* Does `m` ask as much of a device as the way that failed? Each next one asks less, so that they
- * come to an end. */
+/* Does `m` ask as much, host and device together, as the way that failed? Each next one asks less,
+ * so that they come to an end. */
 static bool was_tried(const lors_plan *plan, const lors_memory_plan *m)
 {
-    return plan->memory.peak > 0 && m->device_peak >= plan->memory.device_peak;
+    const lors_memory_plan *failed = &plan->memory;
+    return failed->peak > 0 && m->peak + m->device_peak >= failed->peak + failed->device_peak;
 }
 
 /* The largest units for which so many workers and so large batches fit. */

@@ -259,7 +259,9 @@ lors_status lors_plan_again(const lors_plan *plan, const lors_backend_ops *ops,
     again->max_shard_bytes = plan->max_shard_bytes;
     again->seed = plan->seed;
     again->follow_symlinks = plan->follow_symlinks;
-    again->threads_given = plan->threads_given;
+    /* Each of its workers has a queue of the device, too. */
+    int32_t most = plan->ops->unified ? plan->threads_given : 2;
+    again->threads_given = plan->threads_given < most ? plan->threads_given : most;
     again->has_out_dtype = plan->has_out_dtype;
     again->out_dtype = plan->out_dtype;
     status = make_plan(again);

@@ -88,7 +88,6 @@ static lors_status run_again(lors_run_state *run, lors_plan *plan, double start)
 {
     lors_run_options options = *run->options;
     lors_run_state again = {.plan = plan, .options = &options};
-    options.progress = NULL;
     again.lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
     again.changed = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
     run->n_rechecked = draw_jobs(plan, run->options->verify_tensors);
@@ -121,17 +120,25 @@ static lors_status run_again(lors_run_state *run, lors_plan *plan, double start)
     return status;
 }
 
-lors_status lors_run_recheck(lors_run_state *run, double start)
+/* The plan of the second run is made before the first, so that memory that it cannot have is known
+ * before hours of work. */
+lors_status lors_run_plan_recheck(lors_run_state *run)
 {
     lors_backend *reference = NULL;
-    lors_plan *plan = NULL;
-    if (run->options->verify_tensors == 0) {
+    const lors_plan *plan = run->plan;
+    if (!run->options->verify || run->options->verify_tensors == 0) {
+        return LORS_OK;
+    }
+    LORS_TRY(lors_reference_open(plan->ops, plan->devices[0].backend, &reference));
+    lors_status status = lors_plan_again(plan, lors_reference_ops(), reference, &run->again);
+    return status == LORS_OK ? status : lors_fail_within(status, "--verify");
+}
+
+lors_status lors_run_recheck(lors_run_state *run, double start)
+{
+    if (!run->again) {
         return LORS_OK;
     }
     lors_workers_close(run); /* their memory is needed now */
-    LORS_TRY(lors_reference_open(run->plan->ops, run->plan->devices[0].backend, &reference));
-    LORS_TRY(lors_plan_again(run->plan, lors_reference_ops(), reference, &plan));
-    lors_status status = run_again(run, plan, start);
-    lors_plan_free(plan);
-    return status;
+    return run_again(run, run->again, start);
 }

@@ -108,6 +108,7 @@ static lors_status open_run(lors_run_state *run, const char *out_path)
     if (!run->jobs) {
         return lors_fail_memory((size_t)plan->n_jobs * sizeof *run->jobs);
     }
+    LORS_TRY(lors_run_plan_recheck(run));
     LORS_TRY(lors_transfer_create(LORS_TRANSFER_THREADS, &run->transfer));
     LORS_TRY(lors_workers_open(run));
     return lors_staging_open(out_path, run->options->force, &run->staging);
@@ -122,6 +123,7 @@ static void close_run(lors_run_state *run)
     for (int64_t j = 0; run->jobs && j < run->plan->n_jobs; j++) {
         lors_run_job_clear(run, j);
     }
+    lors_plan_free(run->again);
     lors_free(run->jobs);
     lors_free(run->sentence);
     pthread_cond_destroy(&run->changed);

@@ -49,6 +49,7 @@ typedef struct lors_run_state {
     lors_run_shard *shards;
     lors_run_job *jobs;
     lors_worker **workers;       /* [plan->memory.n_workers] */
+    lors_plan *again;            /* NULL, or: the plan of recheck.c */
     lors_checkpoint *written;    /* NULL, or: compare with what was written instead of writing */
 
     pthread_mutex_t lock;        /* everything below, and started/phase/n_left of jobs */
@@ -108,6 +109,7 @@ lors_status lors_run_check_weights(lors_run_state *run); /* --verify: re-read wh
 
 /* recheck.c: --verify: compute a sample of the tensors once more on the CPU, with the device's
  * low-rank parts judged against the reference, and compare with what was written. */
+lors_status lors_run_plan_recheck(lors_run_state *run);
 lors_status lors_run_recheck(lors_run_state *run, double start);
 /* Part of a tensor of the output: the same bytes as in run->written? `piece`: LORS_CHUNK_BYTES. */
 lors_status lors_run_compare_output(lors_run_state *run, int64_t job, uint64_t offset,

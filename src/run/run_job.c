@@ -77,12 +77,18 @@ lors_status lors_run_job_start(lors_run_state *run, int64_t index, lors_queue *q
     lors_run_job *state = &run->jobs[index];
     lors_status status = LORS_OK;
     pthread_mutex_lock(&run->lock);
-    if (!state->started) {
+    if (run->status != LORS_OK) { /* perhaps it was this job that could not be started */
+        status = lors_fail(LORS_ERR_CANCELLED, "stopped");
+    } else if (!state->started) {
         state->started = true;
         state->n_left = job->n_ranges;
         status = allocate_job(run, job, state);
         if (status == LORS_OK && job->n_phases > 1 && job->def->begin) {
             status = begin_job(run, index, queue);
+        }
+        if (status != LORS_OK) {
+            run->status = status;
+            run->sentence = lors_copy_text(lors_last_error());
         }
     }
     pthread_mutex_unlock(&run->lock);

@@ -229,8 +229,8 @@ static lors_status compute_tiles(task *t)
 
 /* --- by matrix -------------------------------------------------------------------------------- */
 
-/* Base (with the first batch) and models; did any of these change? */
-static lors_status load_batch(task *t, bool *changed)
+/* Base (with the first batch) and models, and which of these changed. */
+static lors_status load_batch(task *t)
 {
     lors_call *call = &t->call;
     int64_t n = (int64_t)call->n_elements;
@@ -245,9 +245,30 @@ static lors_status load_batch(task *t, bool *changed)
     LORS_TRY(bring_results(t));
     LORS_TRY(check_inputs(t));
     note_changed(t);
-    *changed = false;
-    for (int32_t i = 0; i < t->s->n_models; i++) {
-        *changed = *changed || t->state->changed[t->s->from + i];
+    return LORS_OK;
+}
+
+/* The method sees runs of changed models only: an unchanged one leaves no trace, whatever the batch
+ * it came in. */
+static lors_status apply_batch(task *t)
+{
+    lors_call *call = &t->call;
+    const lors_call whole = *call;
+    const bool *changed = t->state->changed + t->s->from;
+    for (int32_t i = 0, next; i < t->s->n_models; i = next) {
+        for (next = i + 1; next < t->s->n_models && changed[next] == changed[i];) {
+            next++;
+        }
+        uint64_t at = (uint64_t)(i * whole.stride) * sizeof(float);
+        call->from_model = t->s->from + i;
+        call->n_batch = next - i;
+        call->x = lors_view_at(whole.x, at);
+        call->delta = lors_view_at(whole.delta, at);
+        call->low = lors_view_at(whole.low, at);
+        call->kept = lors_view_at(whole.kept, (uint64_t)i * sizeof(uint64_t));
+        if (changed[i]) {
+            LORS_TRY(t->job->def->apply_matrix(call));
+        }
     }
     return LORS_OK;
 }
@@ -261,17 +282,12 @@ static lors_status clear_update(task *t)
 static lors_status compute_matrix(task *t)
 {
     lors_call *call = &t->call;
-    bool changed = false;
-    call->from_model = t->s->from;
-    call->n_batch = t->s->n_models;
     call->fresh = true;
     for (int32_t k = 0; k < t->s->from; k++) {
         call->fresh = call->fresh && !t->state->changed[k];
     }
-    LORS_TRY(load_batch(t, &changed));
-    if (changed) {
-        LORS_TRY(t->job->def->apply_matrix(call));
-    }
+    LORS_TRY(load_batch(t));
+    LORS_TRY(apply_batch(t));
     if (!lors_step_ends(t->job, t->s)) {
         LORS_TRY(bring_results(t));
         note_kept(t);

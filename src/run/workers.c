@@ -58,16 +58,14 @@ static lors_status open_all(lors_run_state *run)
 lors_status lors_workers_open(lors_run_state *run)
 {
     lors_status status = open_all(run);
-    while (status == LORS_ERR_DEVICE && !run->plan->ops->unified) {
+    bool smaller = !run->plan->ops->unified;
+    while (smaller && (status == LORS_ERR_DEVICE || status == LORS_ERR_LIMIT)) {
         char *sentence = lors_copy_text(lors_last_error());
         lors_workers_close(run);
-        bool smaller = lors_plan_shrink(run->plan);
+        smaller = lors_plan_shrink(run->plan);
         status = smaller ? open_all(run)
-                         : lors_fail(LORS_ERR_DEVICE, "%s", sentence ? sentence : "out of memory");
+                         : lors_fail(status, "%s", sentence ? sentence : "out of memory");
         lors_free(sentence);
-        if (!smaller) {
-            break;
-        }
     }
     return status;
 }

@@ -30,6 +30,9 @@ def main():
         print(f"stale: the kernels have changed since {', '.join(stale)} were measured; "
               "run benchmarks/measure_gpu.sh again")
         return 77
+    if checked == 0:
+        print("skipped: no measurement of a GPU has been committed")
+        return 77
     print(f"{checked} measurements of GPUs, all of these kernels")
     return 0
 

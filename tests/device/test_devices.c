@@ -1,6 +1,7 @@
 /* test_devices.c - whole merges on the devices of the stand-in runtime: the same bytes as the CPU,
  * on one device or two, in any memory; and what is left when a device fails. */
 #include <dlfcn.h>
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -150,6 +151,57 @@ static void test_least_memory(void **unused)
     assert_true(rm_same_folders("plenty", "least"));
 }
 
+/* A model that did not change leaves no trace, whatever the batch that it comes in; not even where
+ * the base holds an infinity, of which changed models make NaN. */
+static void test_unchanged_models_leave_no_trace(void **unused)
+{
+    static const char text[] =
+        "merge_method: lors\nbase_model: b\nparameters: {rank: 4, density: 0.2, lambda: 1}\n"
+        "models: [{model: m, parameters: {weight: 0}}, {model: n, parameters: {weight: 0}}, "
+        "{model: o, parameters: {weight: 1}}]\n";
+    static const char *const names[] = {"b", "m", "n", "o"};
+    rm_options cpu = on("cpu"), gpu = on("cuda:0");
+    (void)unused;
+    write_family(LORS_F16);
+    for (int i = 0; i < 4; i++) {
+        rm_model *model = rm_read(names[i]);
+        rm_set(rm_get(model, "model.decoder.layers.0.fc1.weight"), 5, INFINITY);
+        rm_write(model, names[i], 1);
+        rm_free(model);
+    }
+    cpu.run.nonfinite = gpu.run.nonfinite = LORS_NONFINITE_PROPAGATE;
+    gpu.run.verify = true;
+    gpu.run.verify_tensors = -1;
+    rm_merge_ok(text, "on-cpu", &cpu);
+    rm_merge_ok(text, "on-one", &gpu);
+    rm_model *a = rm_read("on-cpu"), *b = rm_read("on-one");
+    const char *name = "model.decoder.layers.0.fc1.weight"; /* others hold low-rank parts */
+    assert_memory_equal(rm_get(a, name)->bytes, rm_get(b, name)->bytes, rm_get(a, name)->n_bytes);
+    rm_free(a);
+    rm_free(b);
+}
+
+/* Stops when what was done begins anew: then it is being computed once more. */
+static bool stop_second(const lors_progress *progress, void *user)
+{
+    uint64_t *last = user;
+    bool again = progress->done_bytes < *last;
+    *last = progress->done_bytes;
+    return again;
+}
+
+static void test_verify_can_be_stopped(void **unused)
+{
+    rm_options options = on("cuda:0");
+    uint64_t last = 0;
+    (void)unused;
+    write_family(LORS_F16);
+    options.run.verify = true;
+    options.run.progress = stop_second;
+    options.run.user = &last;
+    rm_merge_fails(lors, "out", &options, LORS_ERR_CANCELLED, "interrupted");
+}
+
 /* --- failures --------------------------------------------------------------------------------- */
 
 /* Merge with the n-th call of the device failing. True where it failed; then nothing is left. */
@@ -278,6 +330,8 @@ int main(void)
         cmocka_unit_test(test_same_bytes_as_the_cpu),
         cmocka_unit_test(test_low_rank_is_the_same_anyhow),
         cmocka_unit_test(test_least_memory),
+        cmocka_unit_test(test_unchanged_models_leave_no_trace),
+        cmocka_unit_test(test_verify_can_be_stopped),
         cmocka_unit_test(test_faults_of_elementwise_merges),
         cmocka_unit_test(test_faults_of_low_rank_merges),
         cmocka_unit_test(test_names_of_devices),
