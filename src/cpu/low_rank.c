@@ -1,11 +1,12 @@
 /* low_rank.c - nearest matrix of rank r: leading right singular vectors V, then the projection.
  *
  * For A (the matrix, or its transpose where it is wide): result = (A V) V' in f64, rounded once to
- * f32. V comes from block Lanczos (low_rank_krylov.c) where the rank is small and its certificate
- * is good; otherwise from the Gram matrix A'A in f64, whose eigenvectors they are. f64 keeps the
- * squaring of the condition number harmless: what a singular value below 1e-7 s_1 contributes lies
- * under the f32 rounding of A itself. Optimality: Eckart and Young 1936; LAPACK dsyevr (dsyev where
- * it fails). `exact` asks for the singular value decomposition instead (low_rank_exact.c).
+ * f32. V comes from block Lanczos (low_rank_krylov.c) where the rank is small, or from a Gram
+ * matrix in f32 (low_rank_single.c) where it is not large, if their certificates are good;
+ * otherwise from the Gram matrix A'A in f64, whose eigenvectors they are. f64 keeps the squaring of
+ * the condition number harmless: what a singular value below 1e-7 s_1 contributes lies under the
+ * f32 rounding of A itself. Optimality: Eckart and Young 1936; LAPACK dsyevr (dsyev where it
+ * fails). `exact` asks for the singular value decomposition instead (low_rank_exact.c).
  */
 #include <cblas.h>
 #include <lapacke.h>
@@ -28,7 +29,7 @@ typedef struct problem {
     double *gram, *copy, *values, *vectors, *tile, *projected, *work;
     lapack_int *integers, *support;
     lapack_int n_work, n_integers;
-    unsigned char *krylov; /* scratch of block Lanczos; shares its place with gram and copy */
+    unsigned char *quick; /* scratch of solvers in f32; shares its place with gram and copy */
     unsigned char *exact, *few;
     bool is_exact;
 } problem;
@@ -52,13 +53,15 @@ static uint64_t lay_out(problem *p, unsigned char *base)
     p->projected = lors_carve(base, &at, 8 * TILE * (rank + 1));
     p->work = lors_carve(base, &at, 8 * (uint64_t)p->n_work);
     p->few = lors_carve(base, &at, lors_project_bytes(p->a.n_short, p->rank));
-    p->krylov = base ? base + at : NULL;
+    p->quick = base ? base + at : NULL;
     uint64_t krylov_end = at + lors_krylov_bytes(p->a.n_long, p->a.n_short, p->rank);
+    uint64_t single_end = at + lors_single_bytes(p->a.n_short, p->rank);
     p->gram = lors_carve(base, &at, 8 * n * n);
     p->copy = lors_carve(base, &at, 8 * n * n);
     p->exact = base ? base + at : NULL;
     at += p->is_exact ? lors_exact_bytes(p->a.n_long, p->a.n_short) : 0;
-    return krylov_end > at ? krylov_end : at;
+    at = krylov_end > at ? krylov_end : at;
+    return single_end > at ? single_end : at;
 }
 
 static problem problem_of(int64_t n_rows, int64_t n_cols, lors_rank rank)
@@ -320,23 +323,35 @@ static double squared_norm(const problem *p)
     return total;
 }
 
-/* The quick way, where it is worth a try and its certificate holds. */
-static bool try_krylov(problem *p, lors_rank rank, double total, lors_certificate *c)
+/* What a solver in f32 has found, certified. */
+static void finish_certified(problem *p, const lors_krylov *k, double total, lors_certificate *c)
 {
-    if (rank.energy > 0 || rank.exact || !lors_krylov_fits(p->a.n_long, p->a.n_short, p->rank)) {
-        return false;
-    }
-    lors_krylov k = {.rank = p->rank, .vectors = p->vectors};
-    if (!lors_krylov_solve(&p->a, total, p->krylov, &k)) {
-        return false;
-    }
     double residual = project(p, p->vectors, p->values);
-    certify(p, p->values, k.next, total, residual, c);
-    c->orthogonality = orthogonality_of(p, p->vectors, p->projected);
-    c->residual = k.residual;
-    c->excess = k.excess;
-    c->n_passes = 2 * (int64_t)k.n_steps;
-    c->path = "krylov";
+    certify(p, p->values, k->next, total, residual, c);
+    c->orthogonality = orthogonality_of(p, p->vectors, p->copy);
+    c->residual = k->residual;
+    c->excess = k->excess;
+    c->n_passes = 2 * (int64_t)k->n_steps;
+}
+
+/* The quick ways, where they are worth a try and their certificate holds. */
+static bool try_quick(problem *p, lors_rank rank, double total, lors_certificate *c)
+{
+    lors_krylov k = {.rank = p->rank, .vectors = p->vectors};
+    if (rank.energy > 0 || rank.exact) {
+        return false;
+    }
+    if (lors_krylov_fits(p->a.n_long, p->a.n_short, p->rank) &&
+        lors_krylov_solve(&p->a, total, p->quick, &k)) {
+        c->path = "krylov";
+    } else if (lors_single_fits(p->a.n_short, p->rank) &&
+               lors_single_solve(&p->a, total, p->quick, &k)) {
+        k.n_steps = 0;
+        c->path = "gram";
+    } else {
+        return false;
+    }
+    finish_certified(p, &k, total, c);
     return true;
 }
 
@@ -421,7 +436,7 @@ static lors_status truncate_one(lors_queue *queue, float *low, const float *x, i
     double total = squared_norm(&p);
     certificate->norm = root(total);
     if (answer_by_norm(&p, total, certificate) || answer_by_rank(&p, rank, certificate) ||
-        try_krylov(&p, rank, total, certificate)) {
+        try_quick(&p, rank, total, certificate)) {
         return LORS_OK;
     }
     return rank.exact ? solve_by_svd(&p, rank, certificate) : solve_by_gram(&p, rank, certificate);

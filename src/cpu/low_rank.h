@@ -16,14 +16,14 @@ typedef struct lors_matrix {
     lapack_int n_long, n_short;
 } lors_matrix;
 
-/* The leading right singular vectors of A found by block Lanczos, or not found. */
+/* The leading right singular vectors of A found by a solver in f32, or not found. */
 typedef struct lors_krylov {
     lapack_int rank;
     double *vectors; /* out: [rank][n_short], orthonormal, by ascending singular value */
     double next;     /* out: the largest squared singular value not used */
     double residual; /* out: Frobenius norm of A'A V - V diag(values), over the largest value */
     double excess;   /* out: bound on norm(A - A V V') / optimum - 1, by residual and gap */
-    int32_t n_steps; /* out: blocks taken, two products with A each */
+    int32_t n_steps; /* out, of block Lanczos: blocks taken, two products with A each */
 } lors_krylov;
 
 /* The next n_bytes of a scratch block, 64-byte aligned; NULL where it is only measured. */
@@ -42,12 +42,23 @@ uint64_t lors_krylov_bytes(lapack_int n_long, lapack_int n_short, lapack_int ran
  * `total` is the squared Frobenius norm of A. Stops on counts and numbers, never on time. */
 bool lors_krylov_solve(const lors_matrix *a, double total, unsigned char *scratch, lors_krylov *k);
 
+/* Estimated norm(L - L_exact) / norm(A) to stop at where the gap makes L well-posed; measured, the
+ * estimate overstates the error 2 to 5 times. Elsewhere the energy lost decides. */
+#define LORS_STOP_PROJECTION 1e-5
+#define LORS_STOP_ENERGY 1e-7
+#define LORS_STOP_GAP 4e-3
+
+/* The same from the Gram matrix in f32 and all of its spectrum. */
+bool lors_single_fits(lapack_int n_short, lapack_int rank);
+uint64_t lors_single_bytes(lapack_int n_short, lapack_int rank);
+bool lors_single_solve(const lors_matrix *a, double total, unsigned char *scratch, lors_krylov *k);
+
 /* Of the space of v [count][n_short], orthonormal, the `rank` leading directions of A as far as it
- * holds them: vectors [rank][n_short], ascending; `next`: the squared singular value below them.
- * count > rank. false where LAPACK's iteration did not converge. */
+ * holds them: vectors [rank][n_short], ascending; values [count]: the squared singular values of
+ * all, ascending. count > rank. false where LAPACK's iteration did not converge. */
 uint64_t lors_polish_bytes(lapack_int n_short, lapack_int count);
 bool lors_polish(const lors_matrix *a, const double *v, lapack_int count, lapack_int rank,
-                 double *vectors, double *next, unsigned char *scratch);
+                 double *vectors, double *values, unsigned char *scratch);
 
 /* low = (A V) V' for few directions: v [rank][n_short], orthonormal. Returns the squared norm of
  * A - low as stored; values: the squared singular values as Rayleigh quotients in f64, better than

@@ -23,10 +23,6 @@ enum {
     PANEL_COLS = 512 /* through and at once back, while they are in cache */
 };
 
-/* Estimated norm(L - L_exact) / norm(A) to stop at where the gap makes L well-posed; measured, the
- * estimate overstates the error 2 to 5 times. Elsewhere the energy lost decides. */
-static const double stop_projection = 1e-5, stop_energy = 1e-7, stop_gap = 4e-3;
-
 /* A block that holds less than this of the basis is clean after one more projection. */
 static const float clean_enough = 1e-4f;
 
@@ -337,12 +333,12 @@ static verdict judge(const lanczos *s, double total, lapack_int count, lors_kryl
     }
     double tail = total - e.kept > 1e-12 * total ? total - e.kept : 1e-12 * total;
     double gap = 1 - sqrt(e.next / e.last);
-    double most = stop_projection * stop_projection * total;
+    double most = LORS_STOP_PROJECTION * LORS_STOP_PROJECTION * total;
     k->next = e.next;
     k->residual = sqrt(e.squares) / s->theta[count - 1];
     k->excess = 0.5 * e.energy / tail;
-    if (gap < stop_gap) {
-        return k->excess <= stop_energy ? GOOD : GO_ON;
+    if (gap < LORS_STOP_GAP) {
+        return k->excess <= LORS_STOP_ENERGY ? GOOD : GO_ON;
     }
     if (e.projection + e.by_noise <= most && k->excess <= 5e-7) {
         return GOOD;
@@ -403,7 +399,8 @@ static verdict look(lanczos *s, double total, int exponent, lors_krylov *k)
         return ROUNDED;
     }
     extract(s, s->ritz, count, s->leading);
-    bool done = lors_polish(s->a, s->leading, count, k->rank, k->vectors, &k->next, s->polish);
+    bool done = lors_polish(s->a, s->leading, count, k->rank, k->vectors, s->theta, s->polish);
+    k->next = s->theta[count - k->rank - 1];
     orthonormalise(k->vectors, s->n, k->rank);
     return done ? GOOD : ROUNDED;
 }

@@ -59,7 +59,7 @@ static void form_ritz(polish *p, const lors_matrix *a)
 }
 
 bool lors_polish(const lors_matrix *a, const double *v, lapack_int count, lapack_int rank,
-                 double *vectors, double *next, unsigned char *scratch)
+                 double *vectors, double *values, unsigned char *scratch)
 {
     polish p;
     lapack_int n = a->n_short;
@@ -78,6 +78,6 @@ bool lors_polish(const lors_matrix *a, const double *v, lapack_int count, lapack
     const double *leading = p.ritz + (count - rank) * p.b;
     cblas_dgemm(CblasColMajor, CblasNoTrans, CblasNoTrans, n, rank, count, 1, v, n, leading,
                 (int)p.b, 0, vectors, n);
-    *next = p.values[count - rank - 1];
+    memcpy(values, p.values, (size_t)count * sizeof *values);
     return true;
 }
