@@ -3,6 +3,9 @@
 #include <string.h>
 
 #include <cblas.h>
+#ifndef LORS_NO_AVX2
+#include <cpuid.h>
+#endif
 #include <unistd.h>
 
 #include "backend/arithmetic.h"
@@ -37,6 +40,15 @@ static const lors_cpu_kernels portable_kernels = LORS_KERNEL_TABLE(portable);
 static const lors_cpu_kernels avx2_kernels = LORS_KERNEL_TABLE(avx2);
 #endif
 
+#ifndef LORS_NO_AVX2
+/* clang 14 does not know this feature by name. */
+static bool has_f16c(void)
+{
+    unsigned a, b, c = 0, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C) != 0;
+}
+#endif
+
 const lors_cpu_kernels *lors_cpu_kernels_get(void)
 {
     const char *wish = getenv("LORS_CPU");
@@ -44,8 +56,7 @@ const lors_cpu_kernels *lors_cpu_kernels_get(void)
         return &portable_kernels;
     }
 #ifndef LORS_NO_AVX2
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-        __builtin_cpu_supports("f16c")) {
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c()) {
         return &avx2_kernels;
     }
 #endif

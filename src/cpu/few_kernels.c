@@ -2,9 +2,13 @@
  *
  * A library's matrix product copies the matrix into its own order first, which costs more than the
  * product itself where the other factor has 8 columns. Here the few columns lie interleaved (all
- * columns of a row side by side), the matrix is read as it is. Columns come in eights.
+ * columns of a row side by side), the matrix is read as it is. Columns come in eights. Where there
+ * are no fused vectors to write that for, the library does it.
  */
 #include "cpu/cpu_internal.h"
+
+#ifdef __AVX2__
+
 #include "cpu/few_lanes.h"
 
 enum {
@@ -134,3 +138,23 @@ LORS_FUSED void LORS_KERNEL(add_few)(float *w, const float *x, int64_t stride, i
         }
     }
 }
+
+#else
+
+#include <cblas.h>
+
+void LORS_KERNEL(times_few)(float *y, const float *x, int64_t stride, int64_t n_rows,
+                            int64_t n_cols, const float *z, int64_t b)
+{
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)n_rows, (int)b, (int)n_cols, 1, x,
+                (int)stride, z, (int)b, 1, y, (int)b);
+}
+
+void LORS_KERNEL(add_few)(float *w, const float *x, int64_t stride, int64_t n_rows, int64_t n_cols,
+                          const float *y, int64_t b)
+{
+    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)n_cols, (int)b, (int)n_rows, 1, x,
+                (int)stride, y, (int)b, 1, w, (int)b);
+}
+
+#endif

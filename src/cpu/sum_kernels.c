@@ -52,28 +52,28 @@ static __attribute__((noinline)) void add_plainly(double *restrict out, const lo
                                                   int64_t first, int64_t n)
 {
     for (int64_t i = 0; i < n; i += LORS_GROUP) {
-        lors_narrow4 base[LORS_GROUP4];
-        lors_lanes4 sum[LORS_GROUP4], term[LORS_GROUP4];
+        lors_slim base[LORS_VECTORS];
+        lors_wide sum[LORS_VECTORS], term[LORS_VECTORS];
         lors_cpu_load_base(base, s, first + i);
         lors_cpu_terms(sum, s, false, 0, first + i, base); /* not 0 + term: -0 stays -0 */
         for (int32_t m = 1; m < s->n_models; m++) {
             lors_cpu_terms(term, s, false, m, first + i, base);
-            for (int v = 0; v < LORS_GROUP4; v++) {
+            for (int v = 0; v < LORS_VECTORS; v++) {
                 sum[v] += term[v];
             }
         }
-        for (int v = 0; v < LORS_GROUP4; v++) {
-            lors_lanes4_store(out + i + 4 * v, &sum[v]);
+        for (int v = 0; v < LORS_VECTORS; v++) {
+            lors_wide_store(out + i + LORS_WIDE * v, &sum[v]);
         }
     }
 }
 
-static inline void add_lost(double *out, lors_lanes4 sum[LORS_GROUP4],
-                            const lors_lanes4 lost[LORS_GROUP4])
+static inline void add_lost(double *out, lors_wide sum[LORS_VECTORS],
+                            const lors_wide lost[LORS_VECTORS])
 {
-    for (int v = 0; v < LORS_GROUP4; v++) {
-        lors_lanes4_with_lost(&sum[v], lost[v]);
-        lors_lanes4_store(out + 4 * v, &sum[v]);
+    for (int v = 0; v < LORS_VECTORS; v++) {
+        lors_wide_with_lost(&sum[v], &lost[v]);
+        lors_wide_store(out + LORS_WIDE * v, &sum[v]);
     }
 }
 
@@ -83,14 +83,14 @@ add_exactly(double *restrict out, const lors_cpu_sum *s, const bool masked, int6
             int64_t n)
 {
     for (int64_t i = 0; i < n; i += LORS_GROUP) {
-        lors_narrow4 base[LORS_GROUP4];
-        lors_lanes4 sum[LORS_GROUP4], lost[LORS_GROUP4] = {{0}}, term[LORS_GROUP4];
+        lors_slim base[LORS_VECTORS];
+        lors_wide sum[LORS_VECTORS], lost[LORS_VECTORS] = {{0}}, term[LORS_VECTORS];
         lors_cpu_load_base(base, s, first + i);
         lors_cpu_terms(sum, s, masked, 0, first + i, base);
         for (int32_t m = 1; m < s->n_models; m++) {
             lors_cpu_terms(term, s, masked, m, first + i, base);
-            for (int v = 0; v < LORS_GROUP4; v++) {
-                lors_lanes4_add_exactly(&sum[v], &lost[v], term[v]);
+            for (int v = 0; v < LORS_VECTORS; v++) {
+                lors_wide_add_exactly(&sum[v], &lost[v], term[v]);
             }
         }
         add_lost(out + i, sum, lost);
@@ -99,36 +99,35 @@ add_exactly(double *restrict out, const lors_cpu_sum *s, const bool masked, int6
 
 /* Which terms are counted: with signs those of the elected sign (a zero term never), else those
  * that are kept. A term that is not counted becomes 0 where signs say so. */
-static inline void elect4(lors_flags4 *counted, lors_lanes4 *term, const lors_cpu_sum *s,
+static inline void elect_vector(lors_flags *counted, lors_wide *term, const lors_cpu_sum *s,
                           int32_t model, int64_t i)
 {
-    *counted = ~(lors_flags4){0};
+    *counted = ~(lors_flags){0};
     if (s->signs) {
-        typedef int8_t bytes4 __attribute__((vector_size(4)));
-        bytes4 signs;
+        lors_signs signs;
         memcpy(&signs, s->signs + i, sizeof signs);
-        *counted = *term * __builtin_convertvector(signs, lors_lanes4) > 0;
-        *term = (lors_lanes4)((lors_flags4)*term & *counted);
+        *counted = *term * __builtin_convertvector(signs, lors_wide) > 0;
+        *term = (lors_wide)((lors_flags)*term & *counted);
     } else if (s->masks) {
-        lors_narrow_flags4 kept;
-        lors_flags_of_bytes(&kept, s->masks + s->slices[model] + i);
-        *counted = __builtin_convertvector(kept, lors_flags4);
+        lors_slim_flags kept;
+        lors_slim_flags_of(&kept, s->masks + s->slices[model] + i);
+        *counted = __builtin_convertvector(kept, lors_flags);
     }
 }
 
 /* A group of sums with their losses. */
 typedef struct group_sum {
-    lors_lanes4 sum[LORS_GROUP4], lost[LORS_GROUP4];
+    lors_wide sum[LORS_VECTORS], lost[LORS_VECTORS];
 } group_sum;
 
-static inline void add_counted4(group_sum *terms, group_sum *weights, int v, lors_lanes4 term,
-                                lors_lanes4 weight, bool first)
+static inline void add_counted_vector(group_sum *terms, group_sum *weights, int v, lors_wide term,
+                                lors_wide weight, bool first)
 {
-    lors_lanes4_add_exactly(&weights->sum[v], &weights->lost[v], weight);
+    lors_wide_add_exactly(&weights->sum[v], &weights->lost[v], weight);
     if (first) {
         terms->sum[v] = term;
     } else {
-        lors_lanes4_add_exactly(&terms->sum[v], &terms->lost[v], term);
+        lors_wide_add_exactly(&terms->sum[v], &terms->lost[v], term);
     }
 }
 
@@ -138,18 +137,18 @@ add_counted(double *restrict out, double *restrict weights, const lors_cpu_sum *
             const bool masked, int64_t first, int64_t n)
 {
     for (int64_t i = 0; i < n; i += LORS_GROUP) {
-        lors_narrow4 base[LORS_GROUP4];
-        lors_lanes4 term[LORS_GROUP4];
+        lors_slim base[LORS_VECTORS];
+        lors_wide term[LORS_VECTORS];
         group_sum all = {{{0}}, {{0}}}, weight = {{{0}}, {{0}}};
         lors_cpu_load_base(base, s, first + i);
         for (int32_t m = 0; m < s->n_models; m++) {
             lors_cpu_terms(term, s, masked, m, first + i, base);
-            for (int v = 0; v < LORS_GROUP4; v++) {
-                lors_flags4 counted;
-                elect4(&counted, &term[v], s, m, first + i + 4 * v);
-                lors_lanes4 own = (lors_lanes4){0} + s->weights[m];
-                own = (lors_lanes4)((lors_flags4)own & counted);
-                add_counted4(&all, &weight, v, term[v], own, m == 0);
+            for (int v = 0; v < LORS_VECTORS; v++) {
+                lors_flags counted;
+                elect_vector(&counted, &term[v], s, m, first + i + LORS_WIDE * v);
+                lors_wide own = (lors_wide){0} + s->weights[m];
+                own = (lors_wide)((lors_flags)own & counted);
+                add_counted_vector(&all, &weight, v, term[v], own, m == 0);
             }
         }
         add_lost(out + i, all.sum, all.lost);
@@ -203,21 +202,21 @@ add_in_order(double *restrict acc, const lors_cpu_sum *s, const bool masked, dou
              int64_t n)
 {
     for (int64_t i = 0; i < n; i += LORS_GROUP) {
-        lors_narrow4 base[LORS_GROUP4];
-        lors_lanes4 sum[LORS_GROUP4] = {{0}}, term[LORS_GROUP4];
-        for (int v = 0; v < LORS_GROUP4 && add; v++) {
-            memcpy(&sum[v], acc + i + 4 * v, sizeof sum[v]);
+        lors_slim base[LORS_VECTORS];
+        lors_wide sum[LORS_VECTORS] = {{0}}, term[LORS_VECTORS];
+        for (int v = 0; v < LORS_VECTORS && add; v++) {
+            memcpy(&sum[v], acc + i + LORS_WIDE * v, sizeof sum[v]);
         }
         lors_cpu_load_base(base, s, i);
         for (int32_t m = 0; m < s->n_models; m++) {
             lors_cpu_terms(term, s, masked, m, i, base);
-            for (int v = 0; v < LORS_GROUP4; v++) {
+            for (int v = 0; v < LORS_VECTORS; v++) {
                 term[v] *= scale;
                 sum[v] = m == 0 && !add ? term[v] : sum[v] + term[v];
             }
         }
-        for (int v = 0; v < LORS_GROUP4; v++) {
-            lors_lanes4_store(acc + i + 4 * v, &sum[v]);
+        for (int v = 0; v < LORS_VECTORS; v++) {
+            lors_wide_store(acc + i + LORS_WIDE * v, &sum[v]);
         }
     }
 }
@@ -349,21 +348,24 @@ void LORS_KERNEL(accumulate)(double *acc, const lors_sum *sum, int64_t n)
 static inline __attribute__((always_inline)) void
 elect(int8_t *restrict signs, const lors_cpu_sum *s, const bool masked, int64_t n)
 {
-    lors_flags4 sign_bit = (lors_flags4){0} + INT64_MIN;
     for (int64_t i = 0; i < n; i += LORS_GROUP) {
-        lors_narrow4 base[LORS_GROUP4];
-        lors_lanes4 total[LORS_GROUP4] = {{0}}, magnitude[LORS_GROUP4] = {{0}}, term[LORS_GROUP4];
+        lors_slim base[LORS_VECTORS];
+        lors_wide total[LORS_VECTORS] = {{0}}, magnitude[LORS_VECTORS] = {{0}}, term[LORS_VECTORS];
         lors_cpu_load_base(base, s, i);
         for (int32_t m = 0; m < s->n_models; m++) {
             lors_cpu_terms(term, s, masked, m, i, base);
-            for (int v = 0; v < LORS_GROUP4; v++) {
+            for (int v = 0; v < LORS_VECTORS; v++) {
+                lors_wide size;
+                lors_wide_magnitude(&size, &term[v]);
                 total[v] += term[v];
-                magnitude[v] += (lors_lanes4)((lors_flags4)term[v] & ~sign_bit);
+                magnitude[v] += size;
             }
         }
-        for (int e = 0; e < LORS_GROUP; e++) {
-            double least = -LORS_TIED * magnitude[e / 4][e % 4];
-            signs[i + e] = total[e / 4][e % 4] >= least ? 1 : -1;
+        for (int v = 0; v < LORS_VECTORS; v++) {
+            lors_flags plus = total[v] >= -LORS_TIED * magnitude[v];
+            for (int lane = 0; lane < LORS_WIDE; lane++) {
+                signs[i + LORS_WIDE * v + lane] = plus[lane] ? 1 : -1;
+            }
         }
     }
 }

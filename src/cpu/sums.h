@@ -1,4 +1,4 @@
-/* sums.h - a weighted sum as plain arrays, eight elements at a time; only for files *_kernels.c. */
+/* sums.h - a weighted sum as plain arrays, a few elements at a time; only for files *_kernels.c. */
 #ifndef LORS_CPU_SUMS_H
 #define LORS_CPU_SUMS_H
 
@@ -16,87 +16,115 @@ typedef struct lors_cpu_sum {
     double weights[LORS_MAX_MODELS];
 } lors_cpu_sum;
 
-typedef int64_t lors_flags4 __attribute__((vector_size(32)));  /* all ones, or zeros */
-typedef int32_t lors_narrow_flags4 __attribute__((vector_size(16)));
+/* As wide as the processor's vectors: what is wider the compiler takes through memory. */
+#ifdef __AVX__
+enum { LORS_WIDE = 4 };
+#else
+enum { LORS_WIDE = 2 };
+#endif
+typedef double lors_wide __attribute__((vector_size(8 * LORS_WIDE)));
+typedef float lors_slim __attribute__((vector_size(4 * LORS_WIDE)));
+typedef int64_t lors_flags __attribute__((vector_size(8 * LORS_WIDE))); /* all ones, or zeros */
+typedef int32_t lors_slim_flags __attribute__((vector_size(4 * LORS_WIDE)));
+typedef uint8_t lors_bytes __attribute__((vector_size(LORS_WIDE)));
+typedef int8_t lors_signs __attribute__((vector_size(LORS_WIDE)));
 
-/* flags ? a : b */
-static inline void lors_lanes4_choose(lors_lanes4 *out, lors_flags4 flags, lors_lanes4 a,
-                                      lors_lanes4 b)
+static inline void lors_widen(lors_wide *out, const lors_slim *x)
 {
-    *out = (lors_lanes4)(((lors_flags4)a & flags) | ((lors_flags4)b & ~flags));
+#ifdef __AVX__
+    *out = (lors_wide)_mm256_cvtps_pd((__m128)*x);
+#else
+    *out = __builtin_convertvector(*x, lors_wide);
+#endif
 }
 
-/* Four f32, or zeros where there are none. */
-static inline void lors_narrow4_load(lors_narrow4 *out, const float *x)
+static inline void lors_wide_magnitude(lors_wide *out, const lors_wide *x)
 {
-    *out = (lors_narrow4){0};
+    lors_flags sign = (lors_flags){0} + INT64_MIN;
+    *out = (lors_wide)((lors_flags)*x & ~sign);
+}
+
+/* flags ? a : b */
+static inline void lors_wide_choose(lors_wide *out, lors_flags flags, lors_wide a,
+                                      lors_wide b)
+{
+    *out = (lors_wide)(((lors_flags)a & flags) | ((lors_flags)b & ~flags));
+}
+
+/* A vector of f32, or of zeros where there are none. */
+static inline void lors_slim_load(lors_slim *out, const float *x)
+{
+    *out = (lors_slim){0};
     if (x) {
         memcpy(out, x, sizeof *out);
     }
 }
 
-/* Which of four bytes are not 0. */
-static inline void lors_flags_of_bytes(lors_narrow_flags4 *flags, const uint8_t *bytes)
+/* Which bytes are not 0. */
+static inline void lors_slim_flags_of(lors_slim_flags *flags, const uint8_t *bytes)
 {
-    typedef uint8_t bytes4 __attribute__((vector_size(4)));
-    bytes4 four;
-    memcpy(&four, bytes, sizeof four);
-    *flags = __builtin_convertvector(four, lors_narrow_flags4) != 0;
+    lors_bytes some;
+    memcpy(&some, bytes, sizeof some);
+    *flags = __builtin_convertvector(some, lors_slim_flags) != 0;
 }
 
-static inline void lors_lanes4_store(double *out, const lors_lanes4 *x)
+static inline void lors_wide_store(double *out, const lors_wide *x)
 {
     memcpy(out, x, sizeof *x);
 }
 
 /* Elements are worked on in groups of two vectors: more do not fit registers with their sums. */
-enum { LORS_GROUP4 = 2, LORS_GROUP = 4 * LORS_GROUP4 };
+enum { LORS_VECTORS = 2, LORS_GROUP = LORS_WIDE * LORS_VECTORS };
 
-static inline void lors_cpu_load_base(lors_narrow4 base[LORS_GROUP4], const lors_cpu_sum *s,
+static inline void lors_cpu_load_base(lors_slim base[LORS_VECTORS], const lors_cpu_sum *s,
                                       int64_t i)
 {
-    for (int v = 0; v < LORS_GROUP4; v++) {
-        lors_narrow4_load(&base[v], s->base ? s->base + i + 4 * v : NULL);
+    for (int v = 0; v < LORS_VECTORS; v++) {
+        lors_slim_load(&base[v], s->base ? s->base + i + LORS_WIDE * v : NULL);
     }
 }
 
 /* Terms weight * (kept ? x - base : low) of a group. What is chosen among is f32: where nothing is
  * kept, low - 0 is low. `masked` is a constant: loops without masks do not ask for them. */
 static inline __attribute__((always_inline)) void
-lors_cpu_terms(lors_lanes4 terms[LORS_GROUP4], const lors_cpu_sum *s, const bool masked,
-               int32_t model, int64_t i, const lors_narrow4 base[LORS_GROUP4])
+lors_cpu_terms(lors_wide terms[LORS_VECTORS], const lors_cpu_sum *s, const bool masked,
+               int32_t model, int64_t i, const lors_slim base[LORS_VECTORS])
 {
     int64_t at = s->slices[model] + i;
-    for (int v = 0; v < LORS_GROUP4; v++, at += 4) {
-        lors_narrow4 x, low, less = base[v];
-        lors_lanes4 wide;
+    for (int v = 0; v < LORS_VECTORS; v++, at += LORS_WIDE) {
+        lors_slim x, low, less = base[v];
+        lors_wide wide;
         memcpy(&x, s->stack + at, sizeof x);
         if (masked) {
-            lors_narrow_flags4 kept;
-            lors_flags_of_bytes(&kept, s->masks + at);
-            lors_narrow4_load(&low, s->low ? s->low + at : NULL);
-            x = (lors_narrow4)(((lors_narrow_flags4)x & kept) | ((lors_narrow_flags4)low & ~kept));
-            less = (lors_narrow4)((lors_narrow_flags4)less & kept);
+            lors_slim_flags kept;
+            lors_slim_flags_of(&kept, s->masks + at);
+            lors_slim_load(&low, s->low ? s->low + at : NULL);
+            x = (lors_slim)(((lors_slim_flags)x & kept) | ((lors_slim_flags)low & ~kept));
+            less = (lors_slim)((lors_slim_flags)less & kept);
         }
-        lors_widen4(&terms[v], &x);
-        lors_widen4(&wide, &less);
+        lors_widen(&terms[v], &x);
+        lors_widen(&wide, &less);
         terms[v] = s->weights[model] * (terms[v] - wide);
     }
 }
 
-/* lors_add_exactly, lors_with_lost of four sums at once. */
-static inline void lors_lanes4_add_exactly(lors_lanes4 *sum, lors_lanes4 *lost, lors_lanes4 term)
+/* lors_add_exactly, lors_with_lost of a vector of sums. */
+static inline void lors_wide_add_exactly(lors_wide *sum, lors_wide *lost, lors_wide term)
 {
-    lors_lanes4 total = *sum + term, part = total - *sum;
+    lors_wide total = *sum + term, part = total - *sum;
     *lost += (*sum - (total - part)) + (term - part);
     *sum = total;
 }
 
-static inline void lors_lanes4_with_lost(lors_lanes4 *sum, lors_lanes4 lost)
+static inline void lors_wide_with_lost(lors_wide *sum, const lors_wide *lost)
 {
-    lors_flags4 sign = (lors_flags4){0} + INT64_MIN;
-    lors_lanes4 magnitude = (lors_lanes4)((lors_flags4)*sum & ~sign);
-    lors_lanes4_choose(sum, (lost != 0) & (magnitude < INFINITY), *sum + lost, *sum);
+    lors_wide of_sum, of_lost, zero = {0}, infinity = zero + INFINITY;
+    lors_flags is_finite, is_lost; /* NaN is lost only where the sum is not finite */
+    lors_wide_magnitude(&of_sum, sum);
+    lors_wide_magnitude(&of_lost, lost);
+    is_finite = of_sum < infinity;
+    is_lost = of_lost > zero;
+    lors_wide_choose(sum, is_lost & is_finite, *sum + *lost, *sum);
 }
 
 #endif
