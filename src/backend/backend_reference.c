@@ -14,8 +14,6 @@ typedef struct reference {
     lors_backend cpu;
     const lors_backend_ops *ops; /* of the device */
     lors_backend *device;
-    pthread_mutex_t lock;
-    double worst;
 } reference;
 
 typedef struct reference_queue {
@@ -39,14 +37,8 @@ lors_status lors_reference_open(const lors_backend_ops *ops, lors_backend *devic
     made->cpu.kernels = lors_cpu_kernels_get();
     made->ops = ops;
     made->device = device;
-    pthread_mutex_init(&made->lock, NULL);
     *out = &made->cpu;
     return LORS_OK;
-}
-
-double lors_reference_worst(const lors_backend *backend)
-{
-    return ((const reference *)(const void *)backend)->worst;
 }
 
 static lors_status reference_open(int32_t index, lors_backend **out)
@@ -58,10 +50,7 @@ static lors_status reference_open(int32_t index, lors_backend **out)
 
 static void reference_close(lors_backend *backend)
 {
-    if (backend) {
-        pthread_mutex_destroy(&of_backend(backend)->lock);
-        lors_free(backend);
-    }
+    lors_free(backend);
 }
 
 static lors_status reference_open_queue(lors_backend *backend, lors_queue **out)
@@ -229,9 +218,6 @@ static lors_status truncate_one(reference_queue *queue, float *low, const float 
                                     n_cols, &same, lors_view_at(scratch, n_bytes), &best_of));
     certificate->bound_ratio =
         judge(x, low, lors_cpu_at(scratch), n_rows * n_cols, certificate, &best_of);
-    pthread_mutex_lock(&queue->owner->lock);
-    queue->owner->worst = fmax(queue->owner->worst, certificate->bound_ratio);
-    pthread_mutex_unlock(&queue->owner->lock);
     return LORS_OK;
 }
 

@@ -16,12 +16,11 @@ const lors_backend_ops *lors_reference_ops(void);
 lors_status lors_reference_open(const lors_backend_ops *ops, lors_backend *device,
                                 lors_backend **out);
 
-/* The largest deviation of a low-rank part so far, over what is allowed (0: none was computed):
+/* The certificates it gives hold as bound_ratio the largest of these, each over what is allowed:
  *   norm(x - L) - norm(x - R)   over 1e-6 norm(x - R) + 4 * 2^-24 norm(x)
  *   norm(L - R)                 over 1e-5 norm(x), where the gap at the cut is 1e-2 or more
  *   |s - s of R|                over 1e-5 s_1, for the first, last and next singular value
  *   norm(V'V - I)               over 1e-5
  * with R the reference's best approximation of the same rank. */
-double lors_reference_worst(const lors_backend *reference);
 
 #endif

@@ -65,12 +65,14 @@ lors_status lors_run_compare_output(lors_run_state *run, int64_t job, uint64_t o
     return LORS_OK;
 }
 
-static lors_status check_bounds(const lors_run_state *again)
+/* Is every low-rank part within its bounds? *worst: the nearest it came. */
+static lors_status check_bounds(const lors_run_state *again, double *worst)
 {
     const lors_plan *plan = again->plan;
     for (int64_t j = 0; j < plan->n_jobs; j++) {
         for (int32_t k = 0; k < plan->jobs[j].n_models && again->jobs[j].results; k++) {
             double ratio = again->jobs[j].results[k].certificate.bound_ratio;
+            *worst = ratio > *worst ? ratio : *worst;
             if (!(ratio <= 1)) {
                 char name[LORS_ESCAPED_MAX];
                 return lors_fail(LORS_ERR_NUMERICS,
@@ -106,9 +108,8 @@ static lors_status run_again(lors_run_state *run, lors_plan *plan, double start)
         status = lors_workers_run(&again, start);
     }
     if (status == LORS_OK) {
-        status = check_bounds(&again);
+        status = check_bounds(&again, &run->worst_ratio);
     }
-    run->worst_ratio = lors_reference_worst(plan->devices[0].backend);
     lors_workers_close(&again);
     lors_transfer_free(again.transfer);
     lors_checkpoint_close(again.written);
