@@ -339,24 +339,27 @@ static void run_merge(void *context)
     layer *l = context;
     const lors_backend_ops *ops = l->d->ops;
     int64_t tile = ops->tile_elements > 0 ? ops->tile_elements : l->n;
-    lors_store store = {
-        .dtype = LORS_F16, .acc = l->acc.view, .base = l->stack.view, .blocks = l->blocks.view};
+    lors_operand operands[MODELS + 1];
+    lors_merge merge = {.base = operands,
+                        .models = operands + 1,
+                        .base_values = l->stack.view,
+                        .sum = sum_of(l),
+                        .store = {.dtype = LORS_F16, .acc = l->acc.view, .base = l->stack.view}};
+    merge.sum.stride = tile;
+    merge.sum.stack = lors_view_at(l->stack.view, (uint64_t)(4 * tile));
     for (int64_t first = 0; first < l->n; first += tile) {
         int64_t count = l->n - first < tile ? l->n - first : tile;
         for (int64_t k = 0; k <= MODELS; k++) {
-            lors_view raw = lors_view_at(l->raw.view, (uint64_t)(2 * (k * l->n + first)));
-            lors_view slice = lors_view_at(l->stack.view, (uint64_t)(4 * k * tile));
-            check(ops->load(l->d->queue, slice, raw, LORS_F16, count, false, (uint64_t)first,
-                            l->findings.view),
-                  "load");
+            operands[k] = (lors_operand){
+                .in = lors_view_at(l->raw.view, (uint64_t)(2 * (k * l->n + first))),
+                .dtype = LORS_F16,
+                .findings = l->findings.view};
         }
-        lors_sum sum = sum_of(l);
-        sum.stride = tile;
-        sum.stack = lors_view_at(l->stack.view, (uint64_t)(4 * tile));
-        check(ops->accumulate(l->d->queue, l->acc.view, &sum, count), "accumulate");
-        check(ops->store(l->d->queue, lors_view_at(l->out.view, (uint64_t)(2 * first)), &store,
-                         count),
-              "store");
+        merge.first = (uint64_t)first;
+        merge.store.blocks = lors_view_at(
+            l->blocks.view, (uint64_t)(first / LORS_BLOCK) * sizeof(lors_store_block));
+        lors_view out = lors_view_at(l->out.view, (uint64_t)(2 * first));
+        check(ops->merge(l->d->queue, out, &merge, count), "merge");
     }
 }
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backend/merge_by_parts.h"
 #include "cuda/cuda_internal.h"
 
 const lors_backend_host *lors_cuda_host;
@@ -334,6 +335,8 @@ static lors_status cuda_wait(lors_queue *queue)
     return LORS_OK;
 }
 
+static lors_status cuda_merge(lors_queue *queue, lors_view out, const lors_merge *m, int64_t n);
+
 static const lors_backend_ops cuda_ops = {
     .abi = LORS_BACKEND_ABI,
     .name = "cuda",
@@ -358,6 +361,7 @@ static const lors_backend_ops cuda_ops = {
     .accumulate = lors_cuda_accumulate,
     .elect_sign = lors_cuda_elect_sign,
     .store = lors_cuda_store,
+    .merge = cuda_merge,
     .reduce_dots = lors_cuda_reduce_dots,
     .select_bytes = lors_cuda_select_bytes,
     .select_begin = lors_cuda_select_begin,
@@ -369,6 +373,11 @@ static const lors_backend_ops cuda_ops = {
     .truncate_bytes = lors_cuda_truncate_bytes,
     .truncate_rank = lors_cuda_truncate_rank,
 };
+
+static lors_status cuda_merge(lors_queue *queue, lors_view out, const lors_merge *m, int64_t n)
+{
+    return lors_merge_by_parts(&cuda_ops, queue, out, m, 0, n);
+}
 
 /* --- The library ------------------------------------------------------------------------------ */
 

@@ -33,7 +33,7 @@ enum {
     LORS_MAX_MODELS = 256,  /* the most slices of one sum, election or selection */
     LORS_VIEW_ALIGN = 256,  /* what a backend may ask of the start of scratch or state; operands
                                need no more than their elements do, but are faster with it */
-    LORS_BACKEND_ABI = 2
+    LORS_BACKEND_ABI = 3
 };
 
 /* Where weights or votes cancel but for rounding: a sum of weights up to this share of their
@@ -134,6 +134,27 @@ typedef struct lors_store {
     lors_view blocks;    /* out: lors_store_block per started LORS_BLOCK of the call */
 } lors_store;
 
+/* A weighted sum of stored models, stored again: load, compare, accumulate and store at once. The
+ * output, `differs` and the counts are those of the operations one by one; `update` of the
+ * blocks may be off by 1e-5 of itself, `loss` by 1e-3 of itself and 1e-6 of update (without a base:
+ * 1e-9 of the squares of the results) and 1e-60: a backend may measure them on values in f32. */
+typedef struct lors_operand {
+    lors_view in; /* [n] of dtype */
+    lors_dtype dtype;
+    lors_view findings; /* as in `load`; may be absent */
+    lors_view differs;  /* as in `compare` with the base; absent: it is not asked */
+} lors_operand;
+
+typedef struct lors_merge {
+    const lors_operand *base;   /* NULL: none; else widened to `base_values` */
+    const lors_operand *models; /* [sum.n_models], host */
+    lors_view base_values;      /* f32 [n], scratch */
+    lors_sum sum; /* no masks, low, signs, DIVIDE_KEPT, add, in_order. stack: scratch; base:
+                     absent or base_values */
+    lors_store store; /* acc: scratch; base and stack: absent or those of `sum` */
+    uint64_t first;   /* index of the first element, for the findings */
+} lors_merge;
+
 /* An exact selection of the k values of largest magnitude among the `total` of each slice, ties by
  * lowest index, NaN never. */
 typedef struct lors_selection {
@@ -219,6 +240,8 @@ typedef struct lors_backend_ops {
     lors_status (*elect_sign)(lors_queue *queue, lors_view signs, const lors_sum *sum, int64_t n);
     /* out [n] of store->dtype: see lors_store. */
     lors_status (*store)(lors_queue *queue, lors_view out, const lors_store *store, int64_t n);
+    /* out [n] of m->store.dtype: see lors_merge. */
+    lors_status (*merge)(lors_queue *queue, lors_view out, const lors_merge *m, int64_t n);
     /* dots f64 [started blocks of the call][3] = sums over each block of a*a, a*b, b*b in f64, in a
      * fixed order. a and b are f32 [n]. */
     lors_status (*reduce_dots)(lors_queue *queue, lors_view dots, lors_view a, lors_view b,

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "backend/merge_by_parts.h"
 #include "base/memory.h"
 #include "cpu/cpu_internal.h"
 
@@ -235,6 +236,12 @@ static lors_status reference_truncate_rank(lors_queue *queue, lors_view low, lor
     return LORS_OK;
 }
 
+/* Not the kernels that are to be checked, but what they stand for. */
+static lors_status reference_merge(lors_queue *queue, lors_view out, const lors_merge *m, int64_t n)
+{
+    return lors_merge_by_parts(&lors_cpu_ops, queue, out, m, 0, n);
+}
+
 /* --- the table -------------------------------------------------------------------------------- */
 
 static lors_backend_ops table;
@@ -248,6 +255,7 @@ static void fill_table(void)
     table.close = reference_close;
     table.open_queue = reference_open_queue;
     table.close_queue = reference_close_queue;
+    table.merge = reference_merge;
     table.truncate_bytes = reference_truncate_bytes;
     table.truncate_rank = reference_truncate_rank;
 }

@@ -22,6 +22,7 @@
         .accumulate = LORS_KERNEL_NAME(accumulate, isa), \
         .elect_sign = LORS_KERNEL_NAME(elect_sign, isa), \
         .store_block = LORS_KERNEL_NAME(store_block, isa), \
+        .merge_block = LORS_KERNEL_NAME(merge_block, isa), \
         .dots_block = LORS_KERNEL_NAME(dots_block, isa), \
         .select_bins = LORS_KERNEL_NAME(select_bins, isa), \
         .select_ties = LORS_KERNEL_NAME(select_ties, isa), \
@@ -289,6 +290,7 @@ const lors_backend_ops lors_cpu_ops = {
     .accumulate = cpu_accumulate,
     .elect_sign = cpu_elect_sign,
     .store = cpu_store,
+    .merge = lors_cpu_merge_stack,
     .reduce_dots = cpu_reduce_dots,
     .select_bytes = lors_cpu_select_bytes,
     .select_begin = lors_cpu_select_begin,

@@ -22,6 +22,23 @@ typedef struct lors_cpu_store {
     int32_t n_models;
 } lors_cpu_store;
 
+/* The largest finite value of a stored type. */
+static inline double lors_cpu_largest(lors_dtype dtype)
+{
+    return dtype == LORS_F16 ? 65504.0 : dtype == LORS_F32 ? 0x1.fffffep127 : 0x1.fep127;
+}
+
+/* A lors_merge as plain arrays, at the first element of a block. */
+typedef struct lors_cpu_merge {
+    lors_dtype in, out;
+    const void *base; /* NULL: neither task vectors nor an update, but a sum of the models */
+    const void *models[LORS_MAX_MODELS];
+    const double *weights; /* [n_models] */
+    int32_t n_models;
+    double scale, divisor;
+    bool keeps_equal;
+} lors_cpu_merge;
+
 enum { LORS_SELECT_BINS = 1 << 11 }; /* of the first pass of a selection; later ones: 1 << 10 */
 
 /* Loops over plain arrays. Each file *_kernels.c is compiled once for every x86-64 and once with
@@ -39,6 +56,9 @@ typedef struct lors_cpu_kernels {
     /* One block: at most LORS_BLOCK elements. */
     void (*store_block)(void *out, lors_dtype dtype, const lors_cpu_store *from, int64_t n,
                         bool zero_nonfinite, lors_store_block *block);
+    /* One block of a lors_merge; false where this set cannot tell, or a value is not finite: it is
+     * then to be done by parts. */
+    bool (*merge_block)(void *out, const lors_cpu_merge *m, int64_t n, lors_store_block *block);
     void (*dots_block)(double dots[3], const float *a, const float *b, int64_t n);
     /* A selection: how many numbers (of those whose keys begin with `known`, after the first pass)
      * are in each bin of this pass, n < 2^31; how many have this key; mask = keys >= least that are
@@ -96,6 +116,8 @@ const lors_cpu_kernels *lors_cpu_kernels_get(void);
     void LORS_KERNEL_NAME(elect_sign, isa)(int8_t *, const lors_sum *, int64_t);                  \
     void LORS_KERNEL_NAME(store_block, isa)(void *, lors_dtype, const lors_cpu_store *, int64_t,  \
                                             bool, lors_store_block *);                            \
+    bool LORS_KERNEL_NAME(merge_block, isa)(void *, const lors_cpu_merge *, int64_t,              \
+                                            lors_store_block *);                                  \
     void LORS_KERNEL_NAME(dots_block, isa)(double[3], const float *, const float *, int64_t);    \
     void LORS_KERNEL_NAME(select_bins, isa)(uint32_t[LORS_SELECT_BINS], const float *, int64_t,   \
                                             int32_t, uint32_t);                                   \
@@ -119,6 +141,9 @@ const lors_cpu_kernels *lors_cpu_kernels_get(void);
 
 LORS_DECLARE_KERNELS(portable)
 LORS_DECLARE_KERNELS(avx2)
+
+/* merge.c */
+lors_status lors_cpu_merge_stack(lors_queue *queue, lors_view out, const lors_merge *m, int64_t n);
 
 /* select.c */
 uint64_t lors_cpu_select_bytes(uint64_t total);

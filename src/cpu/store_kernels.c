@@ -4,20 +4,12 @@
 
 #include "backend/arithmetic.h"
 #include "cpu/cpu_internal.h"
+#include "cpu/eights.h"
 #include "cpu/lanes.h"
-
-#ifdef __AVX2__
-#include <immintrin.h>
-#endif
 
 enum { SPAN = 1024 }; /* elements of a block worked on at a time, in first-level cache */
 
 static const double zeros[SPAN];
-
-static inline double largest_of(lors_dtype dtype)
-{
-    return dtype == LORS_F16 ? 65504.0 : dtype == LORS_F32 ? 0x1.fffffep127 : 0x1.fep127;
-}
 
 /* Exact results of a span: base + acc, but base itself where acc is 0. */
 static void exact_of(double *restrict exact, const double *restrict acc, const float *restrict base,
@@ -122,7 +114,7 @@ static void store_span(void *out, lors_dtype dtype, const lors_cpu_store *from, 
 {
     double exact[SPAN], rounded[SPAN];
     exact[0] = rounded[0] = 0; /* for compilers that cannot see that n > 0 */
-    double largest = largest_of(dtype);
+    double largest = lors_cpu_largest(dtype);
     const double *acc = from->acc + first;
     const float *base = from->base ? from->base + first : NULL;
     exact_of(exact, acc, base, n);
@@ -153,28 +145,19 @@ static void store_span(void *out, lors_dtype dtype, const lors_cpu_store *from, 
 
 /* --- the same by eights, where every result is finite ---------------------------------------- */
 
-typedef struct eight {
-    __m256d low, high;
-} eight;
-
 typedef struct tally {
-    eight update, loss;
+    lors_eight update, loss;
     __m256d bad; /* not 0 where some result is not finite, or not after rounding */
 } tally;
-
-static inline __m256d is_zero(__m256d x)
-{
-    return _mm256_cmp_pd(x, _mm256_setzero_pd(), _CMP_EQ_OQ);
-}
 
 static inline __m256d exact4(__m256d acc, const float *base)
 {
     __m256d b = _mm256_cvtps_pd(_mm_loadu_ps(base));
-    return _mm256_blendv_pd(_mm256_add_pd(b, acc), b, is_zero(acc));
+    return _mm256_blendv_pd(_mm256_add_pd(b, acc), b, lors_zero4(acc));
 }
 
 /* Where all models hold the same bits, the result is what they hold. */
-static inline void agree8(eight *exact, const lors_cpu_store *from, int64_t i)
+static inline void agree8(lors_eight *exact, const lors_cpu_store *from, int64_t i)
 {
     const float *x = from->stack + i;
     __m256i first = _mm256_loadu_si256((const __m256i *)(const void *)x);
@@ -189,50 +172,6 @@ static inline void agree8(eight *exact, const lors_cpu_store *from, int64_t i)
     __m256d high = _mm256_castsi256_pd(_mm256_cvtepi32_epi64(_mm256_extracti128_si256(same, 1)));
     exact->low = _mm256_blendv_pd(exact->low, _mm256_cvtps_pd(_mm_loadu_ps(x)), low);
     exact->high = _mm256_blendv_pd(exact->high, _mm256_cvtps_pd(_mm_loadu_ps(x + 4)), high);
-}
-
-/* lors_round_to of four. */
-static inline __m256d round4(__m256d x, int digits, double least)
-{
-    __m256d sign = _mm256_set1_pd(-0.0), magnitude = _mm256_andnot_pd(sign, x);
-    __m256d exponent = _mm256_castsi256_pd(_mm256_set1_epi64x(0x7ff0000000000000));
-    magnitude = _mm256_max_pd(magnitude, _mm256_set1_pd(least));
-    magnitude = _mm256_min_pd(magnitude, _mm256_set1_pd(0x1p200));
-    __m256d power = _mm256_and_pd(magnitude, exponent);
-    __m256d magic = _mm256_mul_pd(power, _mm256_set1_pd(1.5 * (double)(1ull << (53 - digits))));
-    __m256d rounded = _mm256_sub_pd(_mm256_add_pd(x, magic), magic);
-    return _mm256_or_pd(_mm256_andnot_pd(sign, rounded), _mm256_and_pd(sign, x));
-}
-
-static inline __m256 narrow8(const eight *x)
-{
-    return _mm256_set_m128(_mm256_cvtpd_ps(x->high), _mm256_cvtpd_ps(x->low));
-}
-
-static inline void store8_f32(void *out, eight *rounded, const eight *exact)
-{
-    __m256 values = narrow8(exact);
-    _mm256_storeu_ps(out, values);
-    rounded->low = _mm256_cvtps_pd(_mm256_castps256_ps128(values));
-    rounded->high = _mm256_cvtps_pd(_mm256_extractf128_ps(values, 1));
-}
-
-/* What is rounded is exact in f16, so that the conversion has nothing left to decide. */
-static inline __attribute__((target("avx2,f16c"))) void store8_f16(void *out, eight *rounded,
-                                                                   const eight *exact)
-{
-    rounded->low = round4(exact->low, 11, 0x1p-14);
-    rounded->high = round4(exact->high, 11, 0x1p-14);
-    _mm_storeu_si128(out, _mm256_cvtps_ph(narrow8(rounded), _MM_FROUND_TO_NEAREST_INT));
-}
-
-static inline void store8_bf16(void *out, eight *rounded, const eight *exact)
-{
-    rounded->low = round4(exact->low, 8, 0x1p-126);
-    rounded->high = round4(exact->high, 8, 0x1p-126);
-    __m256i bits = _mm256_srli_epi32(_mm256_castps_si256(narrow8(rounded)), 16);
-    _mm_storeu_si128(out, _mm_packus_epi32(_mm256_castsi256_si128(bits),
-                                           _mm256_extracti128_si256(bits, 1)));
 }
 
 static inline void add_square(__m256d *sum, __m256d x)
@@ -250,12 +189,12 @@ static inline void tally4(__m256d *update, __m256d *loss, __m256d *bad, __m256d 
 }
 
 /* Elements i .. i + 7, whose type is a constant. */
-static inline __attribute__((always_inline, target("avx2,f16c"))) void
-store8(unsigned char *out, const lors_dtype dtype, const lors_cpu_store *from, int64_t i,
-       __m256d largest, tally *t)
+static inline __attribute__((always_inline, target("avx2,f16c"))) void store8(
+    unsigned char *out, const lors_dtype dtype, const lors_cpu_store *from, int64_t i,
+    __m256d largest, tally *t)
 {
     __m256d low = _mm256_loadu_pd(from->acc + i), high = _mm256_loadu_pd(from->acc + i + 4);
-    eight exact = {low, high}, rounded;
+    lors_eight exact = {low, high}, rounded;
     if (from->base) {
         exact.low = exact4(low, from->base + i);
         exact.high = exact4(high, from->base + i + 4);
@@ -264,25 +203,25 @@ store8(unsigned char *out, const lors_dtype dtype, const lors_cpu_store *from, i
         agree8(&exact, from, i);
     }
     if (dtype == LORS_F32) {
-        store8_f32(out + 4 * i, &rounded, &exact);
+        lors_store8_f32(out + 4 * i, &rounded, &exact);
     } else if (dtype == LORS_F16) {
-        store8_f16(out + 2 * i, &rounded, &exact);
+        lors_store8_f16(out + 2 * i, &rounded, &exact);
     } else {
-        store8_bf16(out + 2 * i, &rounded, &exact);
+        lors_store8_bf16(out + 2 * i, &rounded, &exact);
     }
     tally4(&t->update.low, &t->loss.low, &t->bad, low, exact.low, rounded.low, largest);
     tally4(&t->update.high, &t->loss.high, &t->bad, high, exact.high, rounded.high, largest);
 }
 
-static inline double fold8(const eight *x)
+static inline double fold8(const lors_eight *x)
 {
     lors_lanes8 lanes = {(lors_lanes4)x->low, (lors_lanes4)x->high};
     return lors_lanes8_fold(&lanes);
 }
 
-static inline __attribute__((always_inline, target("avx2,f16c"))) void
-store_eights(unsigned char *out, const lors_dtype dtype, const lors_cpu_store *from, int64_t n,
-             double largest, tally *t)
+static inline __attribute__((always_inline, target("avx2,f16c"))) void store_eights(
+    unsigned char *out, const lors_dtype dtype, const lors_cpu_store *from, int64_t n,
+    double largest, tally *t)
 {
     __m256d most = _mm256_set1_pd(largest);
     for (int64_t i = 0; i < n; i += 8) {
@@ -292,9 +231,9 @@ store_eights(unsigned char *out, const lors_dtype dtype, const lors_cpu_store *f
 
 /* A span of eights, into which nothing but finite results go; false where there are others, and it
  * must be done by store_span. */
-static __attribute__((target("avx2,f16c"))) bool
-store_quickly(void *out, lors_dtype dtype, const lors_cpu_store *from, int64_t n,
-              lors_store_block *block)
+static __attribute__((target("avx2,f16c"))) bool store_quickly(void *out, lors_dtype dtype,
+                                                               const lors_cpu_store *from,
+                                                               int64_t n, lors_store_block *block)
 {
     __m256d zero = _mm256_setzero_pd();
     tally t = {{zero, zero}, {zero, zero}, zero};
@@ -302,11 +241,11 @@ store_quickly(void *out, lors_dtype dtype, const lors_cpu_store *from, int64_t n
         return false;
     }
     if (dtype == LORS_F32) {
-        store_eights(out, LORS_F32, from, n, largest_of(LORS_F32), &t);
+        store_eights(out, LORS_F32, from, n, lors_cpu_largest(LORS_F32), &t);
     } else if (dtype == LORS_F16) {
-        store_eights(out, LORS_F16, from, n, largest_of(LORS_F16), &t);
+        store_eights(out, LORS_F16, from, n, lors_cpu_largest(LORS_F16), &t);
     } else {
-        store_eights(out, LORS_BF16, from, n, largest_of(LORS_BF16), &t);
+        store_eights(out, LORS_BF16, from, n, lors_cpu_largest(LORS_BF16), &t);
     }
     if (_mm256_movemask_pd(t.bad) != 0) {
         return false;

@@ -17,18 +17,17 @@ static lors_status check(const lors_call *call)
     return lors_method_check_normalize(call, WEIGHT, NORMALIZE);
 }
 
-static lors_status apply(lors_call *call)
+static lors_sum sum_of(const lors_call *call)
 {
     double total = lors_method_weights(call, WEIGHT);
     bool normalize = lors_call_number(call, NORMALIZE, 0) != 0;
-    lors_sum sum = {.stack = call->stack,
-                    .stride = call->stride,
-                    .n_models = call->n_models,
-                    .weights = call->weights,
-                    .divisor = normalize ? LORS_DIVIDE_CONSTANT : LORS_DIVIDE_NOT,
-                    .divisor_value = total,
-                    .scale = 1};
-    return call->ops->accumulate(call->queue, call->acc, &sum, call->count);
+    return (lors_sum){.stack = call->stack,
+                      .stride = call->stride,
+                      .n_models = call->n_models,
+                      .weights = call->weights,
+                      .divisor = normalize ? LORS_DIVIDE_CONSTANT : LORS_DIVIDE_NOT,
+                      .divisor_value = total,
+                      .scale = 1};
 }
 
 const lors_method_def lors_method_linear = {
@@ -42,5 +41,5 @@ const lors_method_def lors_method_linear = {
              .n_params = LORS_COUNT_OF(params),
              .params = params},
     .check = check,
-    .apply = apply,
+    .sum = sum_of,
 };

@@ -5,7 +5,7 @@
 #include "method/method_table.h"
 
 /* Two-sum, as in the backends: the order of the models does not matter. */
-double lors_method_weights(lors_call *call, int32_t param)
+double lors_method_weights(const lors_call *call, int32_t param)
 {
     double sum = 0, lost = 0;
     for (int32_t k = 0; k < call->n_models; k++) {
@@ -58,14 +58,14 @@ uint64_t lors_method_keep_count(double density, uint64_t size)
     return count >= (double)size ? size : (uint64_t)count;
 }
 
-static lors_status apply_convert(lors_call *call)
+static lors_sum sum_of_none(const lors_call *call)
 {
-    lors_sum sum = {.stack = call->stack, .stride = call->stride, .scale = 1};
-    return call->ops->accumulate(call->queue, call->acc, &sum, call->count);
+    return (lors_sum){
+        .stack = call->stack, .base = call->base, .stride = call->stride, .scale = 1};
 }
 
 const lors_method_def lors_method_convert = {
     .info = {.name = "convert", .summary = "the base in another storage type", .needs_base = true},
     .adds_to_base = true,
-    .apply = apply_convert,
+    .sum = sum_of_none,
 };

@@ -99,6 +99,10 @@ typedef struct lors_method_def {
     lors_status (*begin)(lors_call *call);          /* before the first survey; NULL: nothing */
     lors_status (*survey)(lors_call *call, int32_t pass);
     lors_status (*settle)(lors_call *call, int32_t pass);
+    /* Exactly one of these. `sum`: the method is this plain weighted sum of call->stack (and
+     * call->base), which is loaded, computed and stored at once; its weights may be
+     * call->weights. */
+    lors_sum (*sum)(const lors_call *call);
     lors_status (*apply)(lors_call *call);
     lors_status (*apply_matrix)(lors_call *call);   /* state: one for all batches */
 } lors_method_def;

@@ -15,7 +15,7 @@ extern const lors_method_def lors_method_lors, lors_method_linear, lors_method_t
      "how much of this model goes in; may be negative"}
 
 /* Copy the weights of all models into call->weights; returns their sum. */
-double lors_method_weights(lors_call *call, int32_t param);
+double lors_method_weights(const lors_call *call, int32_t param);
 /* ERR_RECIPE where `normalize` is on and the weights cancel. */
 lors_status lors_method_check_normalize(const lors_call *call, int32_t weight, int32_t normalize);
 /* Is some weight not zero? */

@@ -68,7 +68,7 @@ static lors_sum sum_of(const lors_call *call)
                       .scale = lors_call_number(call, LAMBDA, 0)};
 }
 
-static lors_status apply_plain(lors_call *call)
+static lors_sum plain_sum(const lors_call *call)
 {
     double total = lors_method_weights(call, WEIGHT);
     lors_sum sum = sum_of(call);
@@ -76,7 +76,7 @@ static lors_status apply_plain(lors_call *call)
         sum.divisor = LORS_DIVIDE_CONSTANT;
         sum.divisor_value = total;
     }
-    return call->ops->accumulate(call->queue, call->acc, &sum, call->count);
+    return sum;
 }
 
 static bool is_dense(const lors_call *call)
@@ -169,7 +169,7 @@ const lors_method_def lors_method_task_arithmetic = {
     .check = check_plain,
     .is_base = is_base,
     .keeps_equal = keeps_equal,
-    .apply = apply_plain,
+    .sum = plain_sum,
 };
 
 const lors_method_def lors_method_ties = {

@@ -146,12 +146,13 @@ static lors_status compare(const task *t, int32_t k, lors_view a, lors_view b, i
 
 /* Round the elements of the tile that the call stands at into the output; where the method gives
  * back what all models agree on, the stack goes with it. */
-static lors_status store(const task *t, int64_t n, lors_view stack)
+static lors_store store_of(const task *t, lors_view stack, lors_view *out)
 {
     const lors_call *call = &t->call;
     uint64_t begin = call->first - t->unit->first;
     uint64_t element = (uint64_t)lors_dtype_bits(t->job->out_dtype) / 8;
-    lors_store store = {
+    *out = lors_view_at(t->w->out_there, begin * element);
+    return (lors_store){
         .dtype = t->job->out_dtype,
         .acc = call->acc,
         .base = t->job->def->adds_to_base ? call->base : LORS_NO_VIEW,
@@ -160,7 +161,13 @@ static lors_status store(const task *t, int64_t n, lors_view stack)
         .n_models = call->n_models,
         .zero_nonfinite = t->w->run->options->nonfinite == LORS_NONFINITE_ZERO,
         .blocks = lors_view_at(t->w->found.blocks, begin / LORS_BLOCK * sizeof(lors_store_block))};
-    return ops_of(t)->store(t->w->queue, lors_view_at(t->w->out_there, begin * element), &store, n);
+}
+
+static lors_status store(const task *t, int64_t n, lors_view stack)
+{
+    lors_view out;
+    lors_store store = store_of(t, stack, &out);
+    return ops_of(t)->store(t->w->queue, out, &store, n);
 }
 
 /* --- by tiles --------------------------------------------------------------------------------- */
@@ -181,6 +188,40 @@ static lors_status load_tile(const task *t, uint64_t begin, bool final)
     return LORS_OK;
 }
 
+static lors_operand operand_of(const task *t, int32_t k, uint64_t begin)
+{
+    const lors_worker *w = t->w;
+    lors_dtype dtype = k == LORS_SOURCE ? t->job->source->dtype : t->job->inputs[k]->dtype;
+    uint64_t element = (uint64_t)lors_dtype_bits(dtype) / 8;
+    bool compares = k != LORS_SOURCE && t->job->reads_source &&
+                    !__atomic_load_n(&t->state->changed[k], __ATOMIC_RELAXED);
+    return (lors_operand){
+        .in = lors_view_at(t->raw, t->s->at[k + 1] + begin * element),
+        .dtype = dtype,
+        .findings =
+            lors_view_at(w->found.findings, (uint64_t)(k + 1) * sizeof(lors_findings)),
+        .differs = compares ? lors_view_at(w->found.differs, (uint64_t)k * sizeof(uint32_t))
+                            : LORS_NO_VIEW};
+}
+
+/* A tile of a method that is one plain sum. */
+static lors_status merge_tile(const task *t, uint64_t begin, lors_view agreeing)
+{
+    const lors_call *call = &t->call;
+    lors_operand base = operand_of(t, LORS_SOURCE, begin), models[LORS_MAX_MODELS];
+    for (int32_t k = 0; k < t->job->n_models; k++) {
+        models[k] = operand_of(t, k, begin);
+    }
+    lors_view out;
+    lors_merge merge = {.base = t->job->reads_source ? &base : NULL,
+                        .models = models,
+                        .base_values = call->base,
+                        .sum = t->job->def->sum(call),
+                        .store = store_of(t, agreeing, &out),
+                        .first = call->first};
+    return ops_of(t)->merge(t->w->queue, out, &merge, call->count);
+}
+
 /* One phase over the unit: a survey, or (phase == n_surveys) the result itself. */
 static lors_status tile_phase(task *t, int32_t phase)
 {
@@ -188,17 +229,22 @@ static lors_status tile_phase(task *t, int32_t phase)
     const lors_method_def *def = t->job->def;
     bool final = phase == def->n_surveys;
     bool keeps_equal = def->keeps_equal && t->job->n_models > 0 && def->keeps_equal(call);
+    lors_view agreeing = keeps_equal ? call->stack : LORS_NO_VIEW;
     for (uint64_t begin = 0; begin < t->unit->count; begin += (uint64_t)call->tile) {
         uint64_t left = t->unit->count - begin;
         call->first = t->unit->first + begin;
         call->count = (int64_t)(left < (uint64_t)call->tile ? left : (uint64_t)call->tile);
+        if (def->sum) {
+            LORS_TRY(merge_tile(t, begin, agreeing));
+            continue;
+        }
         LORS_TRY(load_tile(t, begin, final));
         if (!final) {
             LORS_TRY(def->survey(call, phase));
             continue;
         }
         LORS_TRY(def->apply(call));
-        LORS_TRY(store(t, call->count, keeps_equal ? call->stack : LORS_NO_VIEW));
+        LORS_TRY(store(t, call->count, agreeing));
     }
     return LORS_OK;
 }
