@@ -65,6 +65,7 @@ typedef struct lors_report_summary {
     double least_energy;          /* low rank: the least share of energy kept; 1 if none */
     int64_t n_rechecked;          /* tensors that verify computed once more */
     double worst_ratio;           /* of their low-rank parts: deviation over what is allowed */
+    double finish_seconds;        /* of `seconds`: after the last tensor, hashing and committing */
 } lors_report_summary;
 
 /* Merge into the folder `out_path`. The folder appears only when it is complete and synced; until

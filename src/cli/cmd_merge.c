@@ -87,6 +87,9 @@ static void show_summary(const lors_plan *plan, const lors_report *report, const
     cli_out("  time                     %.2f s, %s (%s read, %s written)\n", sum.seconds,
             cli_format_rate(sum.seconds > 0.0 ? moved / sum.seconds : 0.0, rate),
             cli_format_bytes(sum.read_bytes, read), cli_format_bytes(sum.written_bytes, written));
+    cli_out("  threads together         read %.2f s, compute %.2f s, write %.2f s; at the end hash "
+            "and commit %.2f s\n",
+            sum.read_seconds, sum.compute_seconds, sum.write_seconds, sum.finish_seconds);
     cli_out("  peak memory              %s\n", cli_format_bytes(sum.peak_bytes, peak));
     show_findings(&sum, lors_method_find(planned.method));
 }

@@ -311,6 +311,12 @@ lors_status lors_report_create(const lors_run_state *run, double seconds, lors_r
     return LORS_OK;
 }
 
+void lors_report_finish(lors_report *report, double seconds, double finish_seconds)
+{
+    report->summary.seconds = seconds;
+    report->summary.finish_seconds = finish_seconds;
+}
+
 /* --- files ------------------------------------------------------------------------------------ */
 
 static lors_status add_file(json_t *files, const char *folder, const char *name)

@@ -87,6 +87,7 @@ static lors_status merge(lors_run_state *run, double start, lors_report **report
     LORS_TRY(lors_run_check_ties(run->plan));
     LORS_TRY(lors_run_shards_create(run));
     LORS_TRY(lors_workers_run(run, start));
+    double computed = lors_seconds();
     LORS_TRY(check_unchanged(run->plan));
     LORS_TRY(lors_run_write_side_files(run));
     if (run->options->verify) {
@@ -95,7 +96,9 @@ static lors_status merge(lors_run_state *run, double start, lors_report **report
     }
     LORS_TRY(lors_report_create(run, lors_seconds() - start, report));
     LORS_TRY(lors_report_write(*report, run));
-    return lors_staging_commit(run->staging);
+    LORS_TRY(lors_staging_commit(run->staging));
+    lors_report_finish(*report, lors_seconds() - start, lors_seconds() - computed);
+    return LORS_OK;
 }
 
 /* --- the whole -------------------------------------------------------------------------------- */

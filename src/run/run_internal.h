@@ -74,8 +74,9 @@ lors_status lors_run_job_start(lors_run_state *run, int64_t index, lors_queue *q
 /* Wait until the job is in `phase`; ERR_CANCELLED if the run stopped meanwhile. */
 lors_status lors_run_job_await(lors_run_state *run, int64_t index, int32_t phase);
 /* One unit of the job is done; the last of a phase settles it, the last of all ends the job. */
-lors_status lors_run_job_unit_done(lors_run_state *run, const lors_unit *unit, lors_worker *w,
-                                   double seconds);
+lors_status lors_run_job_unit_done(lors_run_state *run, const lors_unit *unit, lors_worker *w);
+/* Of computing a step of it. */
+void lors_run_job_add_seconds(lors_run_state *run, int64_t index, double seconds);
 /* The method's settle, with a copy of its state on the host where it asks for it. */
 lors_status lors_run_job_settle(lors_call *call, lors_worker *w, const lors_job *job,
                                 int32_t phase);
@@ -120,6 +121,8 @@ lors_status lors_run_compare_output(lors_run_state *run, int64_t job, uint64_t o
 lors_status lors_report_create(const lors_run_state *run, double seconds, lors_report **out);
 /* Hash every file in the staging folder into the report and write lors.json there. */
 lors_status lors_report_write(lors_report *report, lors_run_state *run);
+/* The times of the whole run, which lors.json cannot hold; there `seconds` ends when it is made. */
+void lors_report_finish(lors_report *report, double seconds, double finish_seconds);
 
 /* XXH3-128 of the digests of a tensor's chunks; of one chunk its own digest. */
 lors_xxh lors_run_fold_digests(const lors_xxh *digests, uint64_t n_bytes);

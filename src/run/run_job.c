@@ -183,14 +183,19 @@ static lors_status settle_phase(lors_run_state *run, const lors_unit *unit, lors
     return run->plan->ops->wait(w->queue);
 }
 
-lors_status lors_run_job_unit_done(lors_run_state *run, const lors_unit *unit, lors_worker *w,
-                                   double seconds)
+void lors_run_job_add_seconds(lors_run_state *run, int64_t index, double seconds)
+{
+    pthread_mutex_lock(&run->lock);
+    run->jobs[index].seconds += seconds;
+    run->compute_seconds += seconds;
+    pthread_mutex_unlock(&run->lock);
+}
+
+lors_status lors_run_job_unit_done(lors_run_state *run, const lors_unit *unit, lors_worker *w)
 {
     const lors_job *job = &run->plan->jobs[unit->job];
     lors_run_job *state = &run->jobs[unit->job];
     pthread_mutex_lock(&run->lock);
-    state->seconds += seconds;
-    run->compute_seconds += seconds;
     bool last = --state->n_left == 0;
     pthread_mutex_unlock(&run->lock);
     if (!last) {

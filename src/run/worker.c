@@ -170,8 +170,8 @@ static lors_status compute_step(lors_worker *w, const lors_step *s)
     if (writes) {
         LORS_TRY(begin_write(w, unit));
     }
-    double seconds = lors_seconds() - start;
-    return ends ? lors_run_job_unit_done(w->run, unit, w, seconds) : LORS_OK;
+    lors_run_job_add_seconds(w->run, unit->job, lors_seconds() - start);
+    return ends ? lors_run_job_unit_done(w->run, unit, w) : LORS_OK;
 }
 
 /* --- the thread ------------------------------------------------------------------------------- */
