@@ -33,6 +33,11 @@ static int real_exchange(const char *a, const char *b)
     return renameat2(AT_FDCWD, a, AT_FDCWD, b, RENAME_EXCHANGE);
 }
 
+static int real_begin_sync(int fd, off_t offset, off_t n_bytes)
+{
+    return sync_file_range(fd, offset, n_bytes, SYNC_FILE_RANGE_WRITE);
+}
+
 static const lors_file_ops real_table = {
     .open = real_open,
     .close = close,
@@ -45,6 +50,7 @@ static const lors_file_ops real_table = {
     .exchange = real_exchange,
     .unlink = unlink,
     .rmdir = rmdir,
+    .begin_sync = real_begin_sync,
 };
 
 static const lors_file_ops *_Atomic current_table = &real_table;
@@ -208,6 +214,14 @@ lors_status lors_file_create(const char *path, int *fd)
 {
     *fd = open_retrying(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     return *fd >= 0 ? LORS_OK : lors_file_fail(path, "cannot be created", errno);
+}
+
+void lors_file_begin_sync(int fd, uint64_t offset, size_t n_bytes)
+{
+    const lors_file_ops *table = lors_file_table();
+    if (table->begin_sync && n_bytes > 0) {
+        (void)table->begin_sync(fd, (off_t)offset, (off_t)n_bytes);
+    }
 }
 
 /* Never retried: after a failure the system may have dropped the unwritten pages, and a second call

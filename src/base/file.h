@@ -23,6 +23,7 @@ typedef struct lors_file_ops {
     int (*exchange)(const char *a, const char *b); /* renameat2(RENAME_EXCHANGE) */
     int (*unlink)(const char *path);
     int (*rmdir)(const char *path);
+    int (*begin_sync)(int fd, off_t offset, off_t n_bytes); /* may be NULL: a hint */
 } lors_file_ops;
 
 /* The table in use; the real one unless a test set another (NULL: back to the real one). */
@@ -45,6 +46,9 @@ lors_status lors_file_write_at(int fd, const char *path, uint64_t offset, const 
                                size_t n_bytes);
 /* Reserve space. ERR_IO when the disk is full; a file system that cannot reserve is no error. */
 lors_status lors_file_reserve(int fd, const char *path, uint64_t n_bytes);
+/* Let the system begin to write these bytes to the disk, so that a later sync has less to wait for.
+ * A hint: what fails here the sync will say. */
+void lors_file_begin_sync(int fd, uint64_t offset, size_t n_bytes);
 lors_status lors_file_sync(int fd, const char *path);
 lors_status lors_file_close(int fd, const char *path);     /* reports a late write error */
 lors_status lors_file_sync_folder(const char *path);

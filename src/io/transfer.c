@@ -48,8 +48,10 @@ static lors_status carry_piece(const lors_transfer_req *request, size_t at, size
 {
     uint64_t offset = request->offset + at;
     if (request->is_write) {
-        return lors_file_write_at(request->fd, request->path, offset,
-                                  (const char *)request->bytes + at, n_bytes);
+        LORS_TRY(lors_file_write_at(request->fd, request->path, offset,
+                                    (const char *)request->bytes + at, n_bytes));
+        lors_file_begin_sync(request->fd, offset, n_bytes);
+        return LORS_OK;
     }
     return lors_ckpt_read_at(request->checkpoint, request->tensor, offset,
                              (char *)request->out + at, n_bytes);

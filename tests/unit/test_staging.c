@@ -110,7 +110,7 @@ static int fake_rmdir(const char *path)
 
 static const lors_file_ops fake_table = {
     fake_open,  fake_close,  fake_pread,    fake_pwrite, fake_allocate, fake_fsync,
-    fake_mkdir, fake_rename, fake_exchange, fake_unlink, fake_rmdir,
+    fake_mkdir, fake_rename, fake_exchange, fake_unlink, fake_rmdir, NULL,
 };
 
 /* ---- A run ---------------------------------------------------------------------------------- */
