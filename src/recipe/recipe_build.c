@@ -67,9 +67,9 @@ static lors_status set_text(lors_recipe *recipe, int32_t model, const char *key,
     size_t n_bytes = strlen(value);
     char shown[LORS_ESCAPED_MAX];
     if (n_bytes > LORS_RECIPE_MAX_BYTES) {
-        return lors_fail(LORS_ERR_LIMIT, "%s: %s: %zu bytes are too many for a value (allowed: %d)",
-                         recipe->label, lors_escape_text(key, shown), n_bytes,
-                         LORS_RECIPE_MAX_BYTES);
+        return lors_recipe_fail(recipe->label, NO_PLACE, lors_escape_text(key, shown),
+                                "%zu bytes are too many for a value (allowed: %d)", n_bytes,
+                                LORS_RECIPE_MAX_BYTES);
     }
     lors_arena *arena = lors_arena_create();
     if (!arena) {

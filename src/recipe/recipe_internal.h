@@ -50,11 +50,18 @@ typedef struct lors_settings {
     int32_t count;
 } lors_settings;
 
+/* What a path leads to, through links. */
+typedef struct lors_identity {
+    bool known; /* something is there */
+    uint64_t device, inode;
+} lors_identity;
+
 typedef struct lors_recipe_model {
     char *path;    /* resolved against the recipe's folder */
     char *written; /* as written */
     lors_settings settings;
     lors_place place;
+    lors_identity identity;
 } lors_recipe_model;
 
 typedef enum lors_outside {
@@ -72,6 +79,7 @@ struct lors_recipe {
     lors_place method_place;
     char *base_path, *base_written; /* NULL: none */
     lors_place base_place;
+    lors_identity base_identity;
     lors_recipe_model *models;
     int32_t n_models;
     lors_settings settings; /* global `parameters:` */

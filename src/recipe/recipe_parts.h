@@ -53,6 +53,9 @@ lors_status lors_read_setting(const lors_value_context *at, const lors_param_inf
 lors_status lors_recipe_resolve(const char *label, lors_place place, const char *key,
                                 const char *folder, const char *written, char **out);
 lors_status lors_recipe_set_base_at(lors_recipe *recipe, const char *written, lors_place place);
+/* Are two paths the same folder, by their texts or through links? */
+bool lors_recipe_same_place(const char *path_a, const lors_identity *a, const char *path_b,
+                            const lors_identity *b);
 /* Adds the model as the last one. */
 lors_status lors_recipe_add_model_at(lors_recipe *recipe, const char *key, const char *written,
                                      lors_place place);

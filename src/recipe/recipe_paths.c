@@ -1,6 +1,7 @@
 /* recipe_paths.c - the models of a recipe: references to folders, resolved, none of them twice. */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/error.h"
 #include "base/text.h"
@@ -84,6 +85,21 @@ lors_status lors_recipe_resolve(const char *label, lors_place place, const char 
     return LORS_OK;
 }
 
+static lors_identity identity_of(const char *path)
+{
+    struct stat info;
+    bool known = stat(path, &info) == 0;
+    return (lors_identity){known, known ? (uint64_t)info.st_dev : 0,
+                           known ? (uint64_t)info.st_ino : 0};
+}
+
+bool lors_recipe_same_place(const char *path_a, const lors_identity *a, const char *path_b,
+                            const lors_identity *b)
+{
+    return strcmp(path_a, path_b) == 0
+           || (a->known && b->known && a->device == b->device && a->inode == b->inode);
+}
+
 /* Both texts or none: `path` resolved and `copy` as written. */
 static lors_status resolve_both(const lors_recipe *recipe, lors_place place, const char *key,
                                 const char *written, char **path, char **copy)
@@ -107,6 +123,7 @@ lors_status lors_recipe_set_base_at(lors_recipe *recipe, const char *written, lo
     recipe->base_path = path;
     recipe->base_written = copy;
     recipe->base_place = place;
+    recipe->base_identity = identity_of(path);
     return LORS_OK;
 }
 
@@ -116,8 +133,10 @@ lors_status lors_recipe_add_model_at(lors_recipe *recipe, const char *key, const
     char *path, *copy, shown[LORS_ESCAPED_MAX];
     LORS_TRY(resolve_both(recipe, place, key, written, &path, &copy));
     lors_status status = LORS_OK;
+    lors_identity identity = identity_of(path);
     for (int32_t i = 0; i < recipe->n_models && status == LORS_OK; i++) {
-        if (strcmp(recipe->models[i].path, path) == 0) {
+        const lors_recipe_model *other = &recipe->models[i];
+        if (lors_recipe_same_place(other->path, &other->identity, path, &identity)) {
             status = lors_recipe_fail(recipe->label, place, key,
                                       "'%s' is listed twice: list it once, with the sum of its "
                                       "weights", lors_escape_text(written, shown));
@@ -136,6 +155,6 @@ lors_status lors_recipe_add_model_at(lors_recipe *recipe, const char *key, const
     }
     recipe->models = models;
     recipe->models[recipe->n_models++]
-        = (lors_recipe_model){.path = path, .written = copy, .place = place};
+        = (lors_recipe_model){.path = path, .written = copy, .place = place, .identity = identity};
     return LORS_OK;
 }

@@ -1,6 +1,7 @@
 /* recipe_read.c - a YAML document to a recipe: which keys there are, what the whole must hold. */
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "backend/backend_ops.h"
 #include "base/error.h"
@@ -209,7 +210,8 @@ static lors_status read_method(lors_recipe *recipe, const lors_yaml *root)
 static bool is_base_entry(const lors_recipe *recipe, int32_t model)
 {
     return recipe->base_path && !recipe->method->base_is_model
-           && strcmp(recipe->base_path, recipe->models[model].path) == 0;
+           && lors_recipe_same_place(recipe->base_path, &recipe->base_identity,
+                                     recipe->models[model].path, &recipe->models[model].identity);
 }
 
 static void drop_base_entries(lors_recipe *recipe)
@@ -354,15 +356,21 @@ static lors_status copy_inputs(lors_recipe *recipe, const char *label, const cha
     return LORS_OK;
 }
 
+static lors_status check_size(const char *label, uint64_t n_bytes)
+{
+    if (n_bytes <= LORS_RECIPE_MAX_BYTES) {
+        return LORS_OK;
+    }
+    return lors_recipe_fail(label, ((lors_place){0, 0}), NULL,
+                            "%llu bytes are too many for a recipe (allowed: %d)",
+                            (unsigned long long)n_bytes, LORS_RECIPE_MAX_BYTES);
+}
+
 lors_status lors_recipe_parse(const char *label, const char *text, size_t n_bytes,
                               const char *folder, lors_recipe **out)
 {
-    char shown[LORS_ESCAPED_MAX];
     *out = NULL;
-    if (n_bytes > LORS_RECIPE_MAX_BYTES) {
-        return lors_fail(LORS_ERR_LIMIT, "%s: %zu bytes are too many for a recipe (allowed: %d)",
-                         lors_escape_text(label, shown), n_bytes, LORS_RECIPE_MAX_BYTES);
-    }
+    LORS_TRY(check_size(label, n_bytes));
     lors_yaml *root = NULL;
     lors_status status = LORS_OK;
     lors_arena *arena = lors_arena_create();
@@ -385,7 +393,11 @@ lors_status lors_recipe_read(const char *path, lors_recipe **out)
 {
     char *text = NULL;
     size_t n_bytes = 0;
+    struct stat info;
     *out = NULL;
+    if (stat(path, &info) == 0 && S_ISREG(info.st_mode)) {
+        LORS_TRY(check_size(path, (uint64_t)info.st_size));
+    }
     LORS_TRY(lors_file_read_all(path, LORS_RECIPE_MAX_BYTES, &text, &n_bytes));
     char *folder = lors_path_parent(path);
     lors_status status = folder ? lors_recipe_parse(path, text, n_bytes, folder, out)

@@ -381,13 +381,14 @@ static lors_status on_alias(builder *b, struct fy_event *event, const struct fy_
 static lors_status on_event(builder *b, struct fy_event *event)
 {
     const struct fy_mark *mark = fy_event_start_mark(event);
+    /* One without "---" has no mark of its own: its first value tells where it begins. */
+    bool second = b->n_documents + (event->type == FYET_DOCUMENT_START) > 1;
+    if (second && (mark || event->type != FYET_DOCUMENT_START)) {
+        return FAIL(b, place_of(b, mark), "a second document begins here: a recipe is one "
+                    "document (split the file, one merge each)");
+    }
     switch (event->type) {
-    case FYET_DOCUMENT_START:
-        if (++b->n_documents > 1) {
-            return FAIL(b, place_of(b, mark), "a second document begins here: a recipe is one "
-                        "document (split the file, one merge each)");
-        }
-        return LORS_OK;
+    case FYET_DOCUMENT_START: b->n_documents++; return LORS_OK;
     case FYET_SCALAR: return on_scalar(b, event, mark);
     case FYET_ALIAS: return on_alias(b, event, mark);
     case FYET_SEQUENCE_START:
@@ -400,6 +401,20 @@ static lors_status on_event(builder *b, struct fy_event *event)
     case FYET_MAPPING_END: return on_close(b);
     default: return LORS_OK;
     }
+}
+
+/* libfyaml stops at a version that it does not know without collecting an error. */
+static bool find_version(const builder *b, lors_place *place)
+{
+    *place = (lors_place){1, 1};
+    for (const char *line = b->text; *line == '%' || *line == '#' || *line == '\n'; place->line++) {
+        if (strncmp(line, "%YAML", 5) == 0) {
+            return true;
+        }
+        line += strcspn(line, "\n");
+        line += *line == '\n';
+    }
+    return false;
 }
 
 /* The first error that libfyaml collected. */
@@ -416,6 +431,11 @@ static lors_status fail_syntax(const builder *b, struct fy_diag *diag)
             }
             return FAIL(b, place, "not valid YAML: %s", lors_escape_text(error->msg, shown));
         }
+    }
+    lors_place version;
+    if (b->n_documents == 0 && find_version(b, &version)) {
+        return FAIL(b, b->with_places ? version : NOWHERE,
+                    "not valid YAML: unknown version (known: 1.1 to 1.3): remove the line");
     }
     return lors_fail(LORS_ERR_LIMIT, "cannot allocate memory to read YAML");
 }

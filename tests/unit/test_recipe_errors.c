@@ -61,6 +61,11 @@ static const bad_recipe SYNTAX[] = {
     {"merge_method: lors\n---\nmerge_method: linear\n",
      ":2:1: a second document begins here: a recipe is one document (split the file, one merge "
      "each)"},
+    {"merge_method: lors\n...\n\n  merge_method: linear\n",
+     ":4:3: a second document begins here: a recipe is one document (split the file, one merge "
+     "each)"},
+    {"# x\n%YAML 3.0\n---\nmerge_method: lors\n",
+     ":2:1: not valid YAML: unknown version (known: 1.1 to 1.3): remove the line"},
     {"<<: {a: b}\n", ":1:1: merge keys ('<<') are not supported: write the keys out"},
     {"x: &a {m: 1}\ny:\n  <<: *a\n",
      ":3:3: merge keys ('<<') are not supported: write the keys out"},
@@ -411,7 +416,7 @@ static void test_size(void **state)
     }
     size_t length;
     char *text = filled("", "#", 1000001, &length);
-    refuse(text, length, LORS_ERR_LIMIT,
+    refuse(text, length, LORS_ERR_RECIPE,
            "r.yaml: 1000001 bytes are too many for a recipe (allowed: 1000000)");
     free(text);
 }
