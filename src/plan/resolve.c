@@ -65,7 +65,7 @@ static bool in_scope(const resolver *r, const lors_job *job, const lors_tensor_n
         return in_default_scope(r, job, described);
     }
     for (int32_t i = 0; i < recipe->n_scope; i++) {
-        if (lors_selector_matches(recipe->scope[i], &subject)) {
+        if (lors_selector_matches(recipe->scope[i].selector, &subject)) {
             return true;
         }
     }
@@ -194,6 +194,21 @@ static lors_status resolve_cells(const resolver *r, lors_job *job,
     return LORS_OK;
 }
 
+/* Where the weights are that a method refuses: the last one written; else the method's name. */
+static lors_place weights_place(const resolver *r)
+{
+    const lors_recipe *recipe = r->plan->recipe;
+    int32_t weight = lors_method_param(&r->method->info, "weight");
+    lors_place place = recipe->method_place;
+    for (int32_t k = -1; k < recipe->n_models; k++) {
+        const lors_settings *own = k < 0 ? &recipe->settings : &recipe->models[k].settings;
+        for (int32_t i = 0; i < own->count; i++) {
+            place = own->items[i].param == weight ? own->items[i].place : place;
+        }
+    }
+    return place;
+}
+
 /* Parameters that leave the base as it is make a copy; others are checked by the method. */
 static lors_status check_parameters(const resolver *r, lors_job *job)
 {
@@ -204,8 +219,9 @@ static lors_status check_parameters(const resolver *r, lors_job *job)
     }
     lors_status status = job->def->check ? job->def->check(&call) : LORS_OK;
     if (status != LORS_OK) {
-        char escaped[LORS_ESCAPED_MAX], prefix[LORS_ESCAPED_MAX + 64];
-        snprintf(prefix, sizeof prefix, "%s: tensor '%s'", r->plan->recipe->label,
+        char escaped[LORS_ESCAPED_MAX], where[512], prefix[LORS_ESCAPED_MAX + sizeof where];
+        snprintf(prefix, sizeof prefix, "%s: tensor '%s'",
+                 lors_recipe_locate(r->plan->recipe, weights_place(r), where),
                  lors_escape_text(job->name, escaped));
         return lors_fail_within(status, prefix);
     }
@@ -267,24 +283,49 @@ static void count_layers(resolver *r)
     }
 }
 
-/* A scope that selects nothing is a slip: layers beyond the last, a role that is not there. */
-static lors_status check_scope(const lors_plan *plan)
+/* A selector that selects nothing is a slip: layers beyond the last, a role that is not there. */
+static lors_status check_selector(const lors_plan *plan, const lors_selector *selector,
+                                  lors_place place, const char *what)
+{
+    char where[512], path[LORS_ESCAPED_MAX];
+    for (int64_t j = 0; j < plan->n_jobs; j++) {
+        lors_tensor_name described;
+        lors_name_describe(plan->jobs[j].name, &described);
+        lors_subject subject = {plan->jobs[j].name, &described};
+        if (lors_selector_matches(selector, &subject)) {
+            return LORS_OK;
+        }
+    }
+    return lors_fail(LORS_ERR_RECIPE,
+                     "%s: %s selects no tensor of %s: `lors inspect` lists names, layers and roles",
+                     lors_recipe_locate(plan->recipe, place, where), what,
+                     lors_escape_text(plan->source->path, path));
+}
+
+static lors_status check_filters(const lors_plan *plan, const lors_settings *settings)
+{
+    for (int32_t i = 0; i < settings->count; i++) {
+        const lors_setting *setting = &settings->items[i];
+        for (int32_t k = 0; k < setting->n_cases; k++) {
+            const lors_setting_case *item = &setting->cases[k];
+            if (item->filter) {
+                LORS_TRY(check_selector(plan, item->filter, item->filter_place, "the filter"));
+            }
+        }
+    }
+    return LORS_OK;
+}
+
+static lors_status check_selectors(const lors_plan *plan)
 {
     const lors_recipe *recipe = plan->recipe;
     for (int32_t i = 0; i < recipe->n_scope; i++) {
-        bool any = false;
-        for (int64_t j = 0; j < plan->n_jobs && !any; j++) {
-            lors_tensor_name described;
-            lors_name_describe(plan->jobs[j].name, &described);
-            lors_subject subject = {plan->jobs[j].name, &described};
-            any = lors_selector_matches(recipe->scope[i], &subject);
-        }
-        if (!any) {
-            return lors_fail(LORS_ERR_RECIPE,
-                             "%s: scope: entry %d selects no tensor of %s: `lors inspect` lists "
-                             "names, layers and roles",
-                             recipe->label, i + 1, plan->source->path);
-        }
+        const lors_scope_entry *entry = &recipe->scope[i];
+        LORS_TRY(check_selector(plan, entry->selector, entry->place, "the scope"));
+    }
+    LORS_TRY(check_filters(plan, &recipe->settings));
+    for (int32_t k = 0; k < recipe->n_models; k++) {
+        LORS_TRY(check_filters(plan, &recipe->models[k].settings));
     }
     return LORS_OK;
 }
@@ -327,7 +368,7 @@ lors_status lors_plan_resolve(lors_plan *plan, bool has_out_dtype, lors_dtype ou
                          "use outside: base",
                          recipe->label, r.method->info.name);
     }
-    LORS_TRY(check_scope(plan));
+    LORS_TRY(check_selectors(plan));
     int64_t n_merged = 0;
     for (int64_t j = 0; j < plan->n_jobs; j++) {
         LORS_TRY(resolve_job(&r, &plan->jobs[j]));

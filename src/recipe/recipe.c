@@ -106,7 +106,7 @@ void lors_recipe_free(lors_recipe *recipe)
     }
     lors_free(recipe->models);
     for (int32_t i = 0; i < recipe->n_scope; i++) {
-        lors_selector_free(recipe->scope[i]);
+        lors_selector_free(recipe->scope[i].selector);
     }
     lors_free(recipe->scope);
     lors_settings_clear(&recipe->settings);

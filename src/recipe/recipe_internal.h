@@ -33,6 +33,7 @@ typedef struct lors_value {
  * outside the layers take t = 0. */
 typedef struct lors_setting_case {
     lors_selector *filter; /* NULL: everything */
+    lors_place filter_place;
     lors_value *values;
     int32_t n_values; /* 1: scalar; else a gradient (numbers only) */
 } lors_setting_case;
@@ -64,6 +65,11 @@ typedef struct lors_recipe_model {
     lors_identity identity;
 } lors_recipe_model;
 
+typedef struct lors_scope_entry {
+    lors_selector *selector;
+    lors_place place;
+} lors_scope_entry;
+
 typedef enum lors_outside {
     LORS_OUTSIDE_DEFAULT,
     LORS_OUTSIDE_WEIGHTED,
@@ -83,7 +89,7 @@ struct lors_recipe {
     lors_recipe_model *models;
     int32_t n_models;
     lors_settings settings; /* global `parameters:` */
-    lors_selector **scope;  /* any of them selects; n_scope 0: the method's default */
+    lors_scope_entry *scope; /* any of them selects; n_scope 0: the method's default */
     int32_t n_scope;
     lors_outside outside;   /* what happens outside a scope: `outside: weighted | base` */
     bool merge_sinusoid;    /* parameter merge_encoder_positions: true */

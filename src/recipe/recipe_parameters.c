@@ -106,24 +106,26 @@ lors_status lors_recipe_put_method(lors_recipe *recipe, const char *name, lors_p
 
 /* ---- scope ---- */
 
-static void free_scope(lors_selector **scope, int32_t n_scope)
+static void free_scope(lors_scope_entry *scope, int32_t n_scope)
 {
     for (int32_t i = 0; i < n_scope; i++) {
-        lors_selector_free(scope[i]);
+        lors_selector_free(scope[i].selector);
     }
     lors_free(scope);
 }
 
 static lors_status read_scope(const lors_value_context *at, const lors_yaml *value,
-                              lors_selector **scope, int32_t *n_scope)
+                              lors_scope_entry *scope, int32_t *n_scope)
 {
     if (value->kind != LORS_YAML_LIST) {
-        LORS_TRY(lors_read_selector(at, value, false, &scope[0]));
+        scope[0].place = value->place;
+        LORS_TRY(lors_read_selector(at, value, false, &scope[0].selector));
         *n_scope = 1;
         return LORS_OK;
     }
     for (const lors_yaml_item *item = value->first; item; item = item->next) {
-        LORS_TRY(lors_read_selector(at, item->value, false, &scope[*n_scope]));
+        scope[*n_scope].place = item->value->place;
+        LORS_TRY(lors_read_selector(at, item->value, false, &scope[*n_scope].selector));
         ++*n_scope;
     }
     return LORS_OK;
@@ -139,7 +141,7 @@ lors_status lors_recipe_put_scope(lors_recipe *recipe, const char *key, const lo
                                 "tensor)");
     }
     int32_t n_scope = 0;
-    lors_selector **scope = lors_new(n, sizeof *scope);
+    lors_scope_entry *scope = lors_new(n, sizeof *scope);
     if (!scope) {
         return lors_fail_memory(n * sizeof *scope);
     }

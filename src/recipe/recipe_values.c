@@ -409,6 +409,7 @@ static lors_status read_case(const lors_value_context *at, const lors_param_info
     }
     bool all = filter && filter->kind == LORS_YAML_SCALAR && strcmp(filter->text, "*") == 0;
     if (filter && !all) {
+        out->filter_place = filter->place;
         LORS_TRY(lors_read_selector(at, filter, true, &out->filter));
     }
     return read_values(at, param, value, out);

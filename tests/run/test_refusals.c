@@ -252,10 +252,31 @@ static void test_weights_that_cancel(void **unused)
     (void)unused;
     write_family(LORS_F32);
     rm_merge_fails("merge_method: linear\nmodels: [{model: m, parameters: {weight: 1}}, {model: n, "
-                   "parameters: {weight: -1}}]\n", "out", NULL, LORS_ERR_RECIPE, "weights");
+                   "parameters: {weight: -1}}]\n", "out", NULL, LORS_ERR_RECIPE,
+                   ":2:79: tensor 'model.encoder.conv1.weight': the weights sum to 0");
     rm_merge_fails("merge_method: task_arithmetic\nbase_model: b\nparameters: {normalize: true}\n"
                    "models: [{model: m, parameters: {weight: 1}}, {model: n, parameters: {weight: "
                    "-1}}]\n", "out", NULL, LORS_ERR_RECIPE, "weights");
+}
+
+/* A selector that fits nothing is a slip, and the message says where it stands. */
+static void test_selectors_of_nothing(void **unused)
+{
+    static const char *const selectors[] = {"'layers: 77'", "'regex:nothing'",
+                                            "'embedding & norm'"};
+    (void)unused;
+    write_family(LORS_F32);
+    for (size_t i = 0; i < sizeof selectors / sizeof *selectors; i++) {
+        char recipe[512];
+        snprintf(recipe, sizeof recipe, TASK "scope: [mlp, %s]\n", selectors[i]);
+        rm_merge_fails(recipe, "out", NULL, LORS_ERR_RECIPE, ":4:14: the scope selects no tensor");
+        snprintf(recipe, sizeof recipe,
+                 TASK "parameters: {lambda: [{filter: %s, value: 1}, {value: 2}]}\n", selectors[i]);
+        rm_merge_fails(recipe, "out", NULL, LORS_ERR_RECIPE, ":4:32: the filter selects no tensor");
+    }
+    rm_merge_fails("merge_method: task_arithmetic\nbase_model: b\nmodels: [{model: m, parameters: "
+                   "{weight: [{filter: typo, value: 1}, {value: 2}]}}]\n", "out", NULL,
+                   LORS_ERR_RECIPE, ":3:52: the filter selects no tensor");
 }
 
 /* slerp has no weights, so "the weighted sum of task vectors" outside its scope means nothing: to
@@ -483,6 +504,7 @@ int main(void)
         cmocka_unit_test(test_vocabulary_and_architecture),
         cmocka_unit_test(test_two_names_of_one_weight),
         cmocka_unit_test(test_weights_that_cancel),
+        cmocka_unit_test(test_selectors_of_nothing),
         cmocka_unit_test(test_weighted_outside_without_weights),
         cmocka_unit_test(test_too_little_memory),
         cmocka_unit_test(test_places_that_are_refused),
