@@ -76,18 +76,6 @@ static lors_status read_source(void *source, uint64_t offset, void *out, size_t 
     return lors_file_read_at(from->fd, from->path, offset, out, n_bytes);
 }
 
-/* What is no regular file is a fault of the model; a missing permission is one of the disk. */
-static lors_status check_kind(const char *path)
-{
-    struct stat info;
-    char label[LORS_ESCAPED_MAX];
-    if (stat(path, &info) == 0 && !S_ISREG(info.st_mode)) {
-        return lors_fail(LORS_ERR_INPUT, "%s: %s, not a file of weights", lors_label(path, label),
-                         S_ISDIR(info.st_mode) ? "a folder" : "a pipe, socket or device");
-    }
-    return LORS_OK;
-}
-
 /* Read the header of the file at `path`, which becomes the file's. */
 static lors_status load_file(lors_ckpt_file *file, char *path)
 {
@@ -99,7 +87,7 @@ static lors_status load_file(lors_ckpt_file *file, char *path)
     if (!file->name) {
         return lors_fail_memory(strlen(path));
     }
-    LORS_TRY(check_kind(path));
+    LORS_TRY(lors_ckpt_check_kind(path, "file of weights"));
     LORS_TRY(lors_file_open_read(path, &source.fd, &info));
     note_identity(file, &info);
     lors_status status =
@@ -210,14 +198,20 @@ static lors_status collect_tensors(lors_checkpoint *checkpoint)
 
 /* ---- Where the weights are ----------------------------------------------------------------- */
 
-static bool entry_exists(const char *folder, const char *name, bool *failed)
+static lors_status entry_exists(const char *folder, const char *name, bool *exists)
 {
     struct stat info;
     char *path = lors_path_join(folder, name);
-    *failed = !path;
-    bool exists = path && lstat(path, &info) == 0;
+    if (!path) {
+        return lors_fail_memory(strlen(folder) + strlen(name) + 2);
+    }
+    lors_status status = LORS_OK;
+    *exists = lstat(path, &info) == 0;
+    if (!*exists && errno != ENOENT) { /* a folder that may not be looked into */
+        status = lors_file_fail(path, "cannot be examined", errno);
+    }
     lors_free(path);
-    return exists;
+    return status;
 }
 
 static lors_status make_files(lors_checkpoint *checkpoint, int32_t n_files)
@@ -241,13 +235,11 @@ static lors_status add_folder_file(lors_checkpoint *checkpoint, const char *name
 
 static lors_status check_shard_exists(const lors_checkpoint *checkpoint, const char *name)
 {
-    bool failed = false;
+    bool exists = false;
     char label[LORS_ESCAPED_MAX], shard[LORS_ESCAPED_MAX];
-    if (entry_exists(checkpoint->path, name, &failed)) {
+    LORS_TRY(entry_exists(checkpoint->path, name, &exists));
+    if (exists) {
         return LORS_OK;
-    }
-    if (failed) {
-        return lors_fail_memory(strlen(checkpoint->path) + strlen(name) + 2);
     }
     return lors_fail(LORS_ERR_INPUT,
                      "%s/%s: it names '%s', which is missing: the download is incomplete, get it "
@@ -352,12 +344,9 @@ static const char *what_instead(const char *folder)
 static lors_status open_folder(lors_checkpoint *checkpoint, bool follow_symlinks)
 {
     char label[LORS_ESCAPED_MAX];
-    bool failed_index = false, failed_single = false;
-    bool has_index = entry_exists(checkpoint->path, index_name, &failed_index);
-    bool has_single = entry_exists(checkpoint->path, single_name, &failed_single);
-    if (failed_index || failed_single) {
-        return lors_fail_memory(strlen(checkpoint->path) + sizeof index_name + 1);
-    }
+    bool has_index = false, has_single = false;
+    LORS_TRY(entry_exists(checkpoint->path, index_name, &has_index));
+    LORS_TRY(entry_exists(checkpoint->path, single_name, &has_single));
     if (!has_single && has_index) {
         return open_shards(checkpoint, follow_symlinks);
     }

@@ -62,4 +62,9 @@ lors_status lors_ckpt_check_unchanged(const lors_checkpoint *checkpoint);
  * follow_symlinks. Errors: ERR_INPUT. */
 lors_status lors_ckpt_check_link(const char *folder, const char *name, bool follow_symlinks);
 
+/* Refuse what is no regular file. That is a fault of the model, while a missing permission, which
+ * is found out when the file is opened, is one of the disk. `what`: "file of weights", for the
+ * message. Errors: ERR_INPUT. */
+lors_status lors_ckpt_check_kind(const char *path, const char *what);
+
 #endif

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/memory.h"
+#include "io/checkpoint.h"
 #include "io/label.h"
 
 /* What jansson says, with the piece of the file that it quotes made printable, and advice for the
@@ -48,6 +49,7 @@ lors_status lors_json_read(const char *path, size_t max_bytes, json_t **out, cha
     json_error_t error = {0};
     lors_status status;
     *out = NULL;
+    LORS_TRY_CLEAN(lors_ckpt_check_kind(path, "JSON file"));
     LORS_TRY_CLEAN(lors_file_read_all(path, max_bytes, &bytes, &n));
     *out = json_loadb(bytes, n, JSON_REJECT_DUPLICATES, &error);
     if (!*out) {

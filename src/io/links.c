@@ -1,4 +1,4 @@
-/* links.c - which symbolic links of a model folder may be followed. */
+/* links.c - what in a model folder may be read: regular files, and which links to them. */
 #include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
@@ -9,6 +9,17 @@
 #include "base/file.h"
 #include "io/checkpoint.h"
 #include "io/label.h"
+
+lors_status lors_ckpt_check_kind(const char *path, const char *what)
+{
+    struct stat info;
+    char label[LORS_ESCAPED_MAX];
+    if (stat(path, &info) == 0 && !S_ISREG(info.st_mode)) {
+        return lors_fail(LORS_ERR_INPUT, "%s: %s, not a %s", lors_label(path, label),
+                         S_ISDIR(info.st_mode) ? "a folder" : "a pipe, socket or device", what);
+    }
+    return LORS_OK;
+}
 
 /* Is `path` somewhere below the n_folder bytes of `folder`? Both are real paths. */
 static bool is_below(const char *path, const char *folder, size_t n_folder)

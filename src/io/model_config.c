@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/text.h"
+#include "io/checkpoint.h"
 #include "io/json_file.h"
 #include "io/label.h"
 #include "io/model_folder.h"
@@ -65,7 +66,7 @@ static lors_status take_all(const char *path, const json_t *root, lors_model_con
     return take_count(path, root, "num_mel_bins", &out->num_mel_bins);
 }
 
-lors_status lors_model_config_read(const char *folder, lors_model_config *out)
+lors_status lors_model_config_read(const char *folder, bool follow_symlinks, lors_model_config *out)
 {
     struct stat info;
     json_t *root = NULL;
@@ -78,6 +79,7 @@ lors_status lors_model_config_read(const char *folder, lors_model_config *out)
     if (lstat(path, &info) != 0 && errno == ENOENT) {
         goto cleanup;
     }
+    LORS_TRY_CLEAN(lors_ckpt_check_link(folder, "config.json", follow_symlinks));
     LORS_TRY_CLEAN(lors_json_read(path, CONFIG_MAX_BYTES, &root, NULL, NULL));
     LORS_TRY_CLEAN(take_all(path, root, out));
 cleanup:

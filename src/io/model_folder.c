@@ -79,7 +79,7 @@ static side_kind kind_of(const char *name)
             return side_rules[i].kind;
         }
     }
-    return SIDE_KEPT;
+    return lors_utf8_valid(name, strlen(name)) ? SIDE_KEPT : SIDE_SKIPPED;
 }
 
 /* ---- The list ------------------------------------------------------------------------------- */

@@ -16,7 +16,8 @@ typedef struct lors_side_file {
 
 /* The files of a model folder that belong beside a merged model, sorted by name: everything at the
  * top of the folder but weights in any format and their indexes, training state, hidden files,
- * README.md, and what a merge writes itself. `skipped` gets the names of files left out that are
+ * README.md, what a merge writes itself, and names that are not UTF-8, which the report in JSON
+ * could not hold. `skipped` gets the names of files left out that are
  * neither weights nor README (char *, lors_free each). A single-file model has none. */
 lors_status lors_side_files_list(const char *folder, bool follow_symlinks, lors_side_file **out,
                                  int32_t *n_files, lors_list *skipped);
@@ -26,13 +27,14 @@ void lors_side_files_free(lors_side_file *files, int32_t n_files);
 typedef struct lors_model_config {
     char *architecture; /* architectures[0] */
     char *model_type;
-    char *dtype;        /* dtype, else torch_dtype */
+    char *dtype; /* dtype, else torch_dtype */
     int64_t vocab_size, d_model, encoder_layers, decoder_layers, num_mel_bins;
 } lors_model_config;
 
-/* Read FOLDER/config.json; a missing file gives an empty config. Errors: ERR_INPUT with line and
- * column, ERR_IO. */
-lors_status lors_model_config_read(const char *folder, lors_model_config *out);
+/* Read FOLDER/config.json; a missing file gives an empty config. Links out of the folder are
+ * followed as those of weights are. Errors: ERR_INPUT with line and column, ERR_IO. */
+lors_status lors_model_config_read(const char *folder, bool follow_symlinks,
+                                   lors_model_config *out);
 void lors_model_config_clear(lors_model_config *config);
 
 /* The text of FOLDER/config.json with both `dtype` and `torch_dtype` set to e.g. "float16", keys in

@@ -68,7 +68,7 @@ static lors_status check_config(lors_plan *plan, const lors_model_config *base, 
 {
     lors_model_config config = {0};
     const lors_checkpoint *model = plan->models[k];
-    LORS_TRY(lors_model_config_read(model->path, &config));
+    LORS_TRY(lors_model_config_read(model->path, plan->follow_symlinks, &config));
     lors_status status = LORS_OK;
     if (base->architecture && config.architecture &&
         strcmp(base->architecture, config.architecture) != 0) {
@@ -108,7 +108,7 @@ static lors_status plan_config(lors_plan *plan)
         return LORS_OK;
     }
     lors_model_config base = {0};
-    lors_status status = lors_model_config_read(plan->source->path, &base);
+    lors_status status = lors_model_config_read(plan->source->path, plan->follow_symlinks, &base);
     for (int32_t k = 0; k < plan->n_models && status == LORS_OK; k++) {
         if (plan->models[k]->is_folder && plan->models[k] != plan->source) {
             status = check_config(plan, &base, k);

@@ -70,7 +70,8 @@ static const char *const names[] = {"tokenizer.json",
                                     "events.out.tfevents.1",
                                     "eval_results.json",
                                     "lors.json",
-                                    "adapter_config.json"};
+                                    "adapter_config.json",
+                                    "caf\xe9.txt"};
 
 static void test_side_files(void **state)
 {
@@ -79,17 +80,12 @@ static void test_side_files(void **state)
         "LICENSE",      "config.json",     "generation_config.json",
         "merges.txt",   "normalizer.json", "preprocessor_config.json",
         "spiece.model", "tokenizer.json",  "vocab.json"};
-    static const char *const left_out[] = {".gitattributes",
-                                           "adapter_config.json",
-                                           "eval_results.json",
-                                           "events.out.tfevents.1",
-                                           "lors.json",
-                                           "optimizer.pt",
-                                           "pipe",
-                                           "rng_state_0.pth",
-                                           "runs/",
-                                           "scheduler.pt",
-                                           "trainer_state.json",
+    static const char *const left_out[] = {".gitattributes",        "adapter_config.json",
+                                           "caf\xe9.txt",           "eval_results.json",
+                                           "events.out.tfevents.1", "lors.json",
+                                           "optimizer.pt",          "pipe",
+                                           "rng_state_0.pth",       "runs/",
+                                           "scheduler.pt",          "trainer_state.json",
                                            "training_args.bin"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         io_write_text(io_path("m/%s", names[i]), names[i]);
@@ -166,14 +162,14 @@ static void test_config(void **state)
 {
     (void)state;
     lors_model_config config;
-    assert_int_equal(lors_model_config_read(io_path("m"), &config), LORS_OK);
+    assert_int_equal(lors_model_config_read(io_path("m"), false, &config), LORS_OK);
     assert_true(!config.architecture && !config.dtype && config.d_model == -1);
     lors_model_config_clear(&config);
     io_write_text(io_path("m/config.json"),
                   "{\"architectures\":[\"WhisperForConditionalGeneration\"],\"model_type\":"
                   "\"whisper\",\"torch_dtype\":\"float16\",\"vocab_size\":51865,\"d_model\":384,"
                   "\"encoder_layers\":4,\"decoder_layers\":5,\"num_mel_bins\":80,\"x\":[0.1]}");
-    assert_int_equal(lors_model_config_read(io_path("m"), &config), LORS_OK);
+    assert_int_equal(lors_model_config_read(io_path("m"), false, &config), LORS_OK);
     assert_string_equal(config.architecture, "WhisperForConditionalGeneration");
     assert_string_equal(config.model_type, "whisper");
     assert_string_equal(config.dtype, "float16");
@@ -182,7 +178,7 @@ static void test_config(void **state)
     lors_model_config_clear(&config);
     io_write_text(io_path("m/config.json"), "{\"architectures\":null,\"dtype\":\"bfloat16\","
                                             "\"torch_dtype\":\"float32\",\"d_model\":null}");
-    assert_int_equal(lors_model_config_read(io_path("m"), &config), LORS_OK);
+    assert_int_equal(lors_model_config_read(io_path("m"), false, &config), LORS_OK);
     assert_string_equal(config.dtype, "bfloat16");
     assert_true(!config.architecture && config.d_model == -1);
     lors_model_config_clear(&config);
@@ -214,7 +210,7 @@ static void test_bad_configs(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         lors_model_config config;
         io_write_text(io_path("m/config.json"), cases[i].text);
-        lors_status status = lors_model_config_read(io_path("m"), &config);
+        lors_status status = lors_model_config_read(io_path("m"), false, &config);
         if (status != LORS_ERR_INPUT || !strstr(lors_last_error(), cases[i].sentence)) {
             fail_msg("%s\n gave %s\n expected %s", cases[i].text, lors_last_error(),
                      cases[i].sentence);
@@ -224,7 +220,25 @@ static void test_bad_configs(void **state)
     io_mkdir(io_path("m2"));
     io_mkdir(io_path("m2/config.json"));
     lors_model_config config;
-    assert_int_equal(lors_model_config_read(io_path("m2"), &config), LORS_ERR_IO);
+    assert_int_equal(lors_model_config_read(io_path("m2"), false, &config), LORS_ERR_INPUT);
+}
+
+/* A folder of strangers must not make the program read files elsewhere, and quote them. */
+static void test_config_links(void **state)
+{
+    (void)state;
+    lors_model_config config;
+    io_mkdir(io_path("m3"));
+    io_write_text(io_path("elsewhere"), "{\"model_type\":\"secret\"}");
+    assert_int_equal(symlink("../elsewhere", io_path("m3/config.json")), 0);
+    assert_int_equal(lors_model_config_read(io_path("m3"), false, &config), LORS_ERR_INPUT);
+    assert_non_null(strstr(lors_last_error(), "leaves the model's folder"));
+    assert_int_equal(lors_model_config_read(io_path("m3"), true, &config), LORS_OK);
+    assert_string_equal(config.model_type, "secret");
+    lors_model_config_clear(&config);
+    unlink(io_path("elsewhere"));
+    assert_int_equal(lors_model_config_read(io_path("m3"), true, &config), LORS_ERR_INPUT);
+    assert_non_null(strstr(lors_last_error(), "a link to a file that is missing"));
 }
 
 /* ---- Another dtype -------------------------------------------------------------------------- */
@@ -280,7 +294,7 @@ static void test_config_memory(void **state)
         char *text = NULL;
         size_t n_bytes = 0;
         lors_alloc_fail_at(n, true);
-        lors_status status = lors_model_config_read(io_path("m"), &config);
+        lors_status status = lors_model_config_read(io_path("m"), false, &config);
         if (status == LORS_OK) {
             status = lors_model_config_with_dtype(io_path("m"), "float32", &text, &n_bytes);
         }
@@ -299,8 +313,9 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(test_side_files),  TEST(test_side_links), TEST(test_side_memory),   TEST(test_config),
-        TEST(test_bad_configs), TEST(test_with_dtype), TEST(test_config_memory),
+        TEST(test_side_files),    TEST(test_side_links),   TEST(test_side_memory),
+        TEST(test_config),        TEST(test_bad_configs),  TEST(test_with_dtype),
+        TEST(test_config_memory), TEST(test_config_links),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
