@@ -52,6 +52,16 @@ static lors_status check_input_place(const char *out, const char *model_path)
     return status;
 }
 
+/* A folder's weights may lie elsewhere, behind links that the user allowed. */
+static lors_status check_input(const char *out, const lors_checkpoint *model)
+{
+    LORS_TRY(check_input_place(out, model->path));
+    for (int32_t i = 0; i < model->n_files; i++) {
+        LORS_TRY(check_input_place(out, model->files[i].path));
+    }
+    return LORS_OK;
+}
+
 static lors_status check_out_place(const lors_plan *plan, const char *out_path)
 {
     char *out = real_out(out_path);
@@ -63,10 +73,10 @@ static lors_status check_out_place(const lors_plan *plan, const char *out_path)
         status = lors_fail(LORS_ERR_RECIPE, "/: the output must be a folder of its own");
     }
     for (int32_t k = 0; k < plan->n_models && status == LORS_OK; k++) {
-        status = check_input_place(out, plan->models[k]->path);
+        status = check_input(out, plan->models[k]);
     }
     if (plan->base && status == LORS_OK) {
-        status = check_input_place(out, plan->base->path);
+        status = check_input(out, plan->base);
     }
     lors_free(out);
     return status;

@@ -345,6 +345,13 @@ static void test_output_around_an_input(void **unused)
                    "{model: n, parameters: {weight: 1}}]\n", "nest", &options, LORS_ERR_RECIPE,
                    "nest");
     assert_true(rm_exists("nest/m/model.safetensors"));
+    /* Nor on one that holds what an input links to. */
+    assert_int_equal(rename("nest/m/model.safetensors", "nest/weights.safetensors"), 0);
+    assert_int_equal(rename("nest/m", "m"), 0);
+    assert_int_equal(symlink("../nest/weights.safetensors", "m/model.safetensors"), 0);
+    options.plan.follow_symlinks = true;
+    rm_merge_fails(TASK, "nest", &options, LORS_ERR_RECIPE, "m/model.safetensors");
+    assert_true(rm_exists("nest/weights.safetensors"));
 }
 
 static void test_existing_output(void **unused)
