@@ -13,6 +13,7 @@
 #include "base/memory.h"
 #include "base/text.h"
 #include "base/threads.h"
+#include "io/handles.h"
 #include "run/run_internal.h"
 
 /* --- before: is OUT a safe place? ------------------------------------------------------------- */
@@ -127,11 +128,23 @@ static lors_status open_run(lors_run_state *run, const char *out_path)
     return lors_staging_open(out_path, run->options->force, &run->staging);
 }
 
+/* Nothing is read any more. */
+static void close_inputs(const lors_plan *plan)
+{
+    for (int32_t k = 0; k < plan->n_models; k++) {
+        lors_handles_forget(plan->models[k]->files, plan->models[k]->n_files);
+    }
+    if (plan->base) {
+        lors_handles_forget(plan->base->files, plan->base->n_files);
+    }
+}
+
 static void close_run(lors_run_state *run)
 {
     lors_workers_close(run);
     lors_transfer_free(run->transfer);
     lors_run_shards_free(run);
+    close_inputs(run->plan); /* to list the staging folder takes a descriptor */
     lors_staging_close(run->staging);
     for (int64_t j = 0; run->jobs && j < run->plan->n_jobs; j++) {
         lors_run_job_clear(run, j);
