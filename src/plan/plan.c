@@ -62,6 +62,31 @@ static lors_status open_models(lors_plan *plan, bool follow)
     return LORS_OK;
 }
 
+/* Tensors of the same shapes under configurations of other sizes: one of the two is wrong, and the
+ * base's is what the output gets. */
+static lors_status warn_sizes(lors_plan *plan, const lors_model_config *base,
+                              const lors_model_config *config, const char *path)
+{
+    const struct {
+        const char *key;
+        int64_t base, model;
+    } sizes[] = {{"vocab_size", base->vocab_size, config->vocab_size},
+                 {"d_model", base->d_model, config->d_model},
+                 {"encoder_layers", base->encoder_layers, config->encoder_layers},
+                 {"decoder_layers", base->decoder_layers, config->decoder_layers},
+                 {"num_mel_bins", base->num_mel_bins, config->num_mel_bins}};
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        if (sizes[i].base >= 0 && sizes[i].model >= 0 && sizes[i].base != sizes[i].model) {
+            LORS_TRY(lors_plan_warn(
+                plan,
+                "%s/config.json: '%s' is %lld, but %lld in the configuration of %s, which is kept",
+                path, sizes[i].key, (long long)sizes[i].model, (long long)sizes[i].base,
+                plan->source->path));
+        }
+    }
+    return LORS_OK;
+}
+
 /* Two configurations that name different architectures are different models, whatever the
  * shapes. */
 static lors_status check_config(lors_plan *plan, const lors_model_config *base, int32_t k)
@@ -78,6 +103,8 @@ static lors_status check_config(lors_plan *plan, const lors_model_config *base, 
                            "models of one architecture can be merged",
                            model->path, lors_escape_text(config.architecture, a),
                            plan->source->path, lors_escape_text(base->architecture, b));
+    } else {
+        status = warn_sizes(plan, base, &config, model->path);
     }
     lors_model_config_clear(&config);
     return status;
