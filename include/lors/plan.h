@@ -85,7 +85,8 @@ LORS_API void lors_plan_summarize(const lors_plan *plan, lors_plan_summary *out)
 LORS_API int64_t lors_plan_job_count(const lors_plan *plan);
 LORS_API void lors_plan_job(const lors_plan *plan, int64_t index, lors_job_info *out);
 
-/* Things the user should know though they are no errors; the i-th, 0-based. */
+/* Things the user should know though they are no errors; the i-th, 0-based. A run may add some that
+ * only the weights tell: tensors that are copied from the base though a model's differ. */
 LORS_API int32_t lors_plan_warning_count(const lors_plan *plan);
 LORS_API const char *lors_plan_warning(const lors_plan *plan, int32_t index);
 

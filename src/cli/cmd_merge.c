@@ -113,6 +113,7 @@ static int carry_out(const merge_settings *settings, lors_plan *plan)
     cli_progress progress = {.quiet = settings->plan.quiet};
     lors_report *report = NULL;
     lors_status status;
+    int32_t n_warned = lors_plan_warning_count(plan);
     int exit_code = 0;
     run_options.force = settings->force;
     run_options.verify = settings->verify || settings->verify_all;
@@ -123,6 +124,7 @@ static int carry_out(const merge_settings *settings, lors_plan *plan)
     cli_signals_defer();
     status = lors_run(plan, settings->out_path, &run_options, &report);
     cli_progress_end();
+    cli_plan_warn(plan, &settings->plan, n_warned);
     if (status != LORS_OK)
         exit_code = cli_fail(status);
     else if (settings->plan.json)

@@ -54,9 +54,14 @@ int cli_plan_make(const char *recipe_path, const cli_plan_settings *settings, cl
         status = lors_plan_create(out->recipe, &options, &out->plan);
     if (status != LORS_OK)
         return cli_fail(status);
-    for (int32_t i = 0; !settings->quiet && i < lors_plan_warning_count(out->plan); ++i)
-        cli_warning("%s", lors_plan_warning(out->plan, i));
+    cli_plan_warn(out->plan, settings, 0);
     return 0;
+}
+
+void cli_plan_warn(const lors_plan *plan, const cli_plan_settings *settings, int32_t first)
+{
+    for (int32_t i = first; !settings->quiet && i < lors_plan_warning_count(plan); ++i)
+        cli_warning("%s", lors_plan_warning(plan, i));
 }
 
 void cli_plan_release(cli_planned *planned)

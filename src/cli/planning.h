@@ -29,6 +29,9 @@ typedef struct cli_planned {
 int cli_plan_make(const char *recipe_path, const cli_plan_settings *settings, cli_planned *out);
 void cli_plan_release(cli_planned *planned);
 
+/* Print the plan's warnings from the one numbered `first` on; nothing if quiet. */
+void cli_plan_warn(const lors_plan *plan, const cli_plan_settings *settings, int32_t first);
+
 /* Print the plan on stdout, as a table or as JSON; nothing if quiet. Returns the exit code. */
 int cli_plan_show(const lors_plan *plan, const cli_plan_settings *settings);
 

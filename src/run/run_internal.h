@@ -101,7 +101,8 @@ lors_status lors_run_shard_open(lors_run_state *run, int32_t index, int *fd);
 lors_status lors_run_shard_written(lors_run_state *run, int32_t index, uint64_t n_bytes);
 void lors_run_shards_free(lors_run_state *run);
 
-/* ties.c: an output head that the base leaves out must equal what it is tied to. */
+/* ties.c: an output head that the base leaves out must equal what it is tied to; copied integers
+ * and sinusoids that differ become warnings of the plan. */
 lors_status lors_run_check_ties(lors_plan *plan);
 
 /* outputs.c: what stands beside the weights, and the hashes of everything. */

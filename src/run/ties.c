@@ -1,5 +1,6 @@
-/* ties.c - an output head that one model stores and the base leaves out as tied to its embedding:
- * fine where the two are the same bytes, refused where they are not. */
+/* ties.c - what of a model is not merged because it should be the same bytes as something else: an
+ * output head that the base leaves out as tied to its embedding, which is refused where it is not;
+ * integers and sinusoids, which are copied from the base, and said so where they differ. */
 #include <string.h>
 
 #include "base/error.h"
@@ -9,17 +10,31 @@
 
 enum { PIECE = 1 << 20 };
 
-static lors_status check_tie(lors_checkpoint *model, const lors_tie *tie, unsigned char *a,
-                             unsigned char *b)
+/* One tensor, and the model that holds it. */
+typedef struct owned_tensor {
+    lors_checkpoint *model;
+    const lors_ckpt_tensor *tensor;
+} owned_tensor;
+
+/* `pieces` has room for two. */
+static lors_status compare(owned_tensor a, owned_tensor b, unsigned char *pieces, bool *same)
 {
-    bool same = tie->head->n_bytes == tie->other->n_bytes && tie->head->dtype == tie->other->dtype;
-    for (uint64_t at = 0; same && at < tie->head->n_bytes; at += PIECE) {
-        uint64_t left = tie->head->n_bytes - at;
+    *same = a.tensor->n_bytes == b.tensor->n_bytes && a.tensor->dtype == b.tensor->dtype;
+    for (uint64_t at = 0; *same && at < a.tensor->n_bytes; at += PIECE) {
+        uint64_t left = a.tensor->n_bytes - at;
         size_t n = (size_t)(left < PIECE ? left : PIECE);
-        LORS_TRY(lors_ckpt_read_at(model, tie->head, at, a, n));
-        LORS_TRY(lors_ckpt_read_at(model, tie->other, at, b, n));
-        same = memcmp(a, b, n) == 0;
+        LORS_TRY(lors_ckpt_read_at(a.model, a.tensor, at, pieces, n));
+        LORS_TRY(lors_ckpt_read_at(b.model, b.tensor, at, pieces + PIECE, n));
+        *same = memcmp(pieces, pieces + PIECE, n) == 0;
     }
+    return LORS_OK;
+}
+
+static lors_status check_tie(lors_checkpoint *model, const lors_tie *tie, unsigned char *pieces)
+{
+    bool same = false;
+    LORS_TRY(compare((owned_tensor){model, tie->head}, (owned_tensor){model, tie->other}, pieces,
+                     &same));
     if (same) {
         return LORS_OK;
     }
@@ -32,16 +47,55 @@ static lors_status check_tie(lors_checkpoint *model, const lors_tie *tie, unsign
         lors_escape_text(tie->other->name, other));
 }
 
-lors_status lors_run_check_ties(lors_plan *plan)
+/* Integers and sinusoids, not what the recipe leaves out of the merge. Of two float types the
+ * narrower copy differs without having been trained. */
+static bool is_expected_equal(const lors_job *job, const lors_ckpt_tensor *input)
 {
-    if (plan->n_ties == 0) {
+    if (job->treatment != LORS_TREAT_COPY || !input) {
+        return false;
+    }
+    lors_tensor_name described;
+    lors_name_describe(job->name, &described);
+    return !lors_dtype_is_float(job->source->dtype) ||
+           (described.role == LORS_ROLE_SINUSOID && input->dtype == job->source->dtype &&
+            !job->def);
+}
+
+static lors_status warn_of_copies(lors_plan *plan, int32_t k, unsigned char *pieces)
+{
+    const lors_job *first = NULL;
+    int64_t count = 0;
+    for (int64_t j = 0; j < plan->n_jobs; j++) {
+        const lors_job *job = &plan->jobs[j];
+        bool same = true;
+        if (is_expected_equal(job, job->inputs[k])) {
+            LORS_TRY(compare((owned_tensor){plan->source, job->source},
+                             (owned_tensor){plan->models[k], job->inputs[k]}, pieces, &same));
+        }
+        first = !same && !first ? job : first;
+        count += !same;
+    }
+    if (!first) {
         return LORS_OK;
     }
+    char name[LORS_ESCAPED_MAX];
+    return lors_plan_warn(plan,
+                          "%s: %lld tensor%s that %s not merged differ%s from the base's, which %s "
+                          "kept: '%s'%s",
+                          plan->models[k]->path, (long long)count, count > 1 ? "s" : "",
+                          count > 1 ? "are" : "is", count > 1 ? "" : "s", count > 1 ? "are" : "is",
+                          lors_escape_text(first->name, name), count > 1 ? " and others" : "");
+}
+
+lors_status lors_run_check_ties(lors_plan *plan)
+{
     unsigned char *pieces = lors_alloc(2 * (size_t)PIECE);
     lors_status status = pieces ? LORS_OK : lors_fail_memory(2 * (size_t)PIECE);
     for (int32_t i = 0; i < plan->n_ties && status == LORS_OK; i++) {
-        status =
-            check_tie(plan->models[plan->ties[i].model], &plan->ties[i], pieces, pieces + PIECE);
+        status = check_tie(plan->models[plan->ties[i].model], &plan->ties[i], pieces);
+    }
+    for (int32_t k = 0; k < plan->n_models && status == LORS_OK; k++) {
+        status = warn_of_copies(plan, k, pieces);
     }
     lors_free(pieces);
     return status;
