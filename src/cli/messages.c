@@ -72,15 +72,53 @@ bool cli_can_redraw(void)
     return state.can_redraw;
 }
 
-/* Sentences of the library are escaped already. This is the second lock on that door. */
+/* Number of bytes of the valid UTF-8 sequence at `text`, its code point in *point; 0 if invalid. */
+static size_t decode(const unsigned char *text, uint32_t *point)
+{
+    static const uint32_t smallest[] = {0, 0, 0x80, 0x800, 0x10000};
+    size_t n_bytes = text[0] < 0x80   ? 1
+                     : text[0] < 0xc2 ? 0
+                     : text[0] < 0xe0 ? 2
+                     : text[0] < 0xf0 ? 3
+                     : text[0] < 0xf5 ? 4
+                                      : 0;
+    if (n_bytes < 2) {
+        *point = text[0];
+        return n_bytes;
+    }
+    *point = text[0] & (0xffu >> (n_bytes + 1));
+    for (size_t i = 1; i < n_bytes; ++i) {
+        if ((text[i] & 0xc0) != 0x80) /* also the end of the text */
+            return 0;
+        *point = *point << 6 | (text[i] & 0x3fu);
+    }
+    if (*point < smallest[n_bytes] || *point > 0x10ffff || (*point >= 0xd800 && *point < 0xe000))
+        return 0;
+    return n_bytes;
+}
+
+/* Control characters, and the marks that make text read in another order than it is stored. */
+static bool is_harmful(uint32_t point)
+{
+    return point < 0x20 || (point >= 0x7f && point < 0xa0) || point == 0x200e || point == 0x200f ||
+           (point >= 0x2028 && point <= 0x202e) || (point >= 0x2066 && point <= 0x2069);
+}
+
+/* Names in sentences of the library are escaped already, but for paths that the user wrote. This is
+ * the second lock on that door. */
 static void print_line(const char *line, size_t n_bytes)
 {
-    for (size_t i = 0; i < n_bytes; ++i) {
-        unsigned char c = (unsigned char)line[i];
-        if (c < 0x20 || c == 0x7f)
-            fprintf(stderr, "\\x%02x", (unsigned)c);
-        else
-            fputc(c, stderr);
+    const unsigned char *at = (const unsigned char *)line, *end = at + n_bytes;
+    while (at < end) {
+        uint32_t point;
+        size_t step = decode(at, &point);
+        bool plain = step > 0 && !is_harmful(point);
+        for (size_t left = step > 0 ? step : 1; left > 0; --left, ++at) {
+            if (plain)
+                fputc(*at, stderr);
+            else
+                fprintf(stderr, "\\x%02x", (unsigned)*at);
+        }
     }
     fputc('\n', stderr);
 }
@@ -172,38 +210,6 @@ int cli_messages_finish(int exit_code)
     cli_error("standard output: %s; what was to be printed there is not complete",
               strerror(state.out_errno));
     return exit_code > 1 ? exit_code : lors_status_exit_code(LORS_ERR_IO);
-}
-
-/* Number of bytes of the valid UTF-8 sequence at `text`, its code point in *point; 0 if invalid. */
-static size_t decode(const unsigned char *text, uint32_t *point)
-{
-    static const uint32_t smallest[] = {0, 0, 0x80, 0x800, 0x10000};
-    size_t n_bytes = text[0] < 0x80   ? 1
-                     : text[0] < 0xc2 ? 0
-                     : text[0] < 0xe0 ? 2
-                     : text[0] < 0xf0 ? 3
-                     : text[0] < 0xf5 ? 4
-                                      : 0;
-    if (n_bytes < 2) {
-        *point = text[0];
-        return n_bytes;
-    }
-    *point = text[0] & (0xffu >> (n_bytes + 1));
-    for (size_t i = 1; i < n_bytes; ++i) {
-        if ((text[i] & 0xc0) != 0x80) /* also the end of the text */
-            return 0;
-        *point = *point << 6 | (text[i] & 0x3fu);
-    }
-    if (*point < smallest[n_bytes] || *point > 0x10ffff || (*point >= 0xd800 && *point < 0xe000))
-        return 0;
-    return n_bytes;
-}
-
-/* Control characters, and the marks that make text read in another order than it is stored. */
-static bool is_harmful(uint32_t point)
-{
-    return point < 0x20 || (point >= 0x7f && point < 0xa0) || point == 0x200e || point == 0x200f ||
-           (point >= 0x2028 && point <= 0x202e) || (point >= 0x2066 && point <= 0x2069);
 }
 
 char *cli_escape(const char *text, char *out)
