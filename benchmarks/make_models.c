@@ -1,11 +1,13 @@
 /* make_models.c - synthetic Whisper-shaped models: a base and N fine-tunes of it.
  *
  *   make-models OUT --size demo|tiny|base|small|medium|large-v3 --models N --dtype f16 [--seed S]
+ *               [--family whisper|llama]
  *
  * writes OUT/base, OUT/model-1 ... OUT/model-N in Hugging Face layout. Weights are random: base
  * about N(0, 0.02^2); a fine-tune adds to every matrix a rank-8 update with singular values like
  * 1/i, plus noise, about 1e-3 in all. Numbers depend on the seed, the tensor's name and the index
- * alone.
+ * alone. The family llama has that family's tensors, as many values as the Whisper of that size: for
+ * programs that cannot read a Whisper.
  */
 #include <errno.h>
 #include <math.h>
@@ -43,6 +45,7 @@ typedef struct tensor {
 
 typedef struct model {
     const size *size;
+    bool llama;
     tensor *tensors;
     int n_tensors;
     lors_dtype dtype;
@@ -102,8 +105,38 @@ static void add_layer(model *m, const char *stack, int index, bool cross)
     add(m, prefix, "final_layer_norm.bias", d, 0, 0);
 }
 
+/* Layers of 16 d^2 values (f = 4 d), where Whisper has 12 d^2 in the encoder, 16 d^2 beside. */
+static int llama_layers(const size *s)
+{
+    return (12 * s->encoder + 16 * s->decoder) / 16;
+}
+
+static void add_llama(model *m)
+{
+    int d = m->size->d, f = m->size->f;
+    add(m, "model.", "embed_tokens.weight", m->size->vocab, d, 0);
+    for (int i = 0; i < llama_layers(m->size); i++) {
+        char prefix[80];
+        snprintf(prefix, sizeof prefix, "model.layers.%d.", i);
+        add(m, prefix, "self_attn.q_proj.weight", d, d, 0);
+        add(m, prefix, "self_attn.k_proj.weight", d, d, 0);
+        add(m, prefix, "self_attn.v_proj.weight", d, d, 0);
+        add(m, prefix, "self_attn.o_proj.weight", d, d, 0);
+        add(m, prefix, "mlp.gate_proj.weight", f, d, 0);
+        add(m, prefix, "mlp.up_proj.weight", f, d, 0);
+        add(m, prefix, "mlp.down_proj.weight", d, f, 0);
+        add(m, prefix, "input_layernorm.weight", d, 0, 0);
+        add(m, prefix, "post_attention_layernorm.weight", d, 0, 0);
+    }
+    add(m, "model.", "norm.weight", d, 0, 0);
+}
+
 static void add_tensors(model *m)
 {
+    if (m->llama) {
+        add_llama(m);
+        return;
+    }
     const size *s = m->size;
     add(m, "model.encoder.", "conv1.weight", s->d, s->mels, 3);
     add(m, "model.encoder.", "conv1.bias", s->d, 0, 0);
@@ -179,7 +212,7 @@ static factors factors_of(const model *m, const tensor *t)
 static float value_at(const tensor *t, uint64_t base_key, uint64_t noise_key, const factors *f,
                       uint64_t i, bool changed)
 {
-    bool gain = strstr(t->name, "layer_norm.weight") != NULL;
+    bool gain = strstr(t->name, "norm.weight") != NULL;
     float value = 0.02f * gauss(base_key, i) + (gain ? 1.0f : 0.0f);
     if (!changed) {
         return value;
@@ -227,18 +260,20 @@ static void write_tensor(const model *m, const tensor *t, uint64_t n, FILE *file
 
 /* --- files ------------------------------------------------------------------------------------ */
 
-static void write_config(const model *m, const char *folder)
+static void print_config(const model *m, const char *dtype, FILE *file)
 {
     const size *s = m->size;
-    char path[4096];
-    snprintf(path, sizeof path, "%s/config.json", folder);
-    FILE *file = fopen(path, "w");
-    if (!file) {
-        die(path, strerror(errno));
+    int heads = s->d / 64 ? s->d / 64 : 1;
+    if (m->llama) {
+        fprintf(file,
+                "{\n  \"architectures\": [\"LlamaForCausalLM\"],\n"
+                "  \"model_type\": \"llama\",\n  \"hidden_size\": %d,\n"
+                "  \"intermediate_size\": %d,\n  \"num_hidden_layers\": %d,\n"
+                "  \"num_attention_heads\": %d,\n  \"vocab_size\": %d,\n"
+                "  \"tie_word_embeddings\": true,\n  \"torch_dtype\": \"%s\"\n}\n",
+                s->d, s->f, llama_layers(s), heads, s->vocab, dtype);
+        return;
     }
-    const char *dtype = m->dtype == LORS_F16    ? "float16"
-                        : m->dtype == LORS_BF16 ? "bfloat16"
-                                                : "float32";
     fprintf(file,
             "{\n  \"architectures\": [\"WhisperForConditionalGeneration\"],\n"
             "  \"model_type\": \"whisper\",\n  \"d_model\": %d,\n  \"encoder_layers\": %d,\n"
@@ -247,8 +282,23 @@ static void write_config(const model *m, const char *folder)
             "  \"decoder_ffn_dim\": %d,\n  \"vocab_size\": %d,\n  \"num_mel_bins\": %d,\n"
             "  \"max_source_positions\": %d,\n  \"max_target_positions\": %d,\n"
             "  \"torch_dtype\": \"%s\"\n}\n",
-            s->d, s->encoder, s->decoder, s->d / 64 ? s->d / 64 : 1, s->d / 64 ? s->d / 64 : 1,
-            s->f, s->f, s->vocab, s->mels, s->positions, s->text_positions, dtype);
+            s->d, s->encoder, s->decoder, heads, heads, s->f, s->f, s->vocab, s->mels, s->positions,
+            s->text_positions, dtype);
+}
+
+static void write_config(const model *m, const char *folder)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%s/config.json", folder);
+    FILE *file = fopen(path, "w");
+    if (!file) {
+        die(path, strerror(errno));
+    }
+    print_config(m,
+                 m->dtype == LORS_F16    ? "float16"
+                 : m->dtype == LORS_BF16 ? "bfloat16"
+                                         : "float32",
+                 file);
     if (fclose(file) != 0) {
         die(path, strerror(errno));
     }
@@ -323,13 +373,17 @@ int main(int argc, char **argv)
             n_models = atoi(value);
         } else if (strcmp(argv[i], "--seed") == 0) {
             m.seed = strtoull(value, NULL, 10);
+        } else if (strcmp(argv[i], "--family") == 0 &&
+                   (strcmp(value, "llama") == 0 || strcmp(value, "whisper") == 0)) {
+            m.llama = value[0] == 'l';
         } else if (strcmp(argv[i], "--dtype") != 0 || !lors_dtype_parse_word(value, &m.dtype)) {
             die("unknown option or value", argv[i]);
         }
         i++;
     }
     if (!out || n_models < 1 || n_models > 999 || !lors_dtype_merges(m.dtype)) {
-        die("usage", "make-models OUT [--size S] [--models N] [--dtype f32|f16|bf16] [--seed S]");
+        die("usage", "make-models OUT [--size S] [--models N] [--dtype f32|f16|bf16] [--seed S] "
+                     "[--family whisper|llama]");
     }
     m.tensors = calloc(MAX_TENSORS, sizeof *m.tensors);
     if (!m.tensors || (mkdir(out, 0777) != 0 && errno != EEXIST)) {
