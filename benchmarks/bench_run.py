@@ -9,71 +9,39 @@ the machine, the commands, the median and the spread. Python's standard library 
 """
 import argparse
 import json
-import os
 import pathlib
-import platform
 import statistics
 import subprocess
 import sys
 import time
 
+import merges
+import processes
 import sources
-
-ROOT = sources.ROOT
-
-
-def machine():
-    name = platform.processor() or platform.machine()
-    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            name = line.split(":", 1)[1].strip()
-            break
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return {"processor": name, "processors": os.cpu_count(), "memory_bytes": memory,
-            "system": platform.platform()}
-
-
-def make_models(args, folder):
-    if (folder / f"model-{args.models}" / "config.json").exists():
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    subprocess.run([ROOT / "build/make-models", folder, "--size", args.size, "--models",
-                    str(args.models), "--dtype", args.dtype], check=True)
 
 
 def write_recipe(args, folder):
-    lines = [f"merge_method: {args.method}", "base_model: base", "models:"]
-    for k in range(1, args.models + 1):
-        lines += [f"  - model: model-{k}", "    parameters: {weight: 1}"]
-    parameters = {"lors": f"{{rank: {args.rank}, density: {args.density}}}",
-                  "ties": f"{{density: {args.density}}}"}.get(args.method, "{normalize: true}")
+    whole = {"lors": {"rank": args.rank, "density": args.density},
+             "ties": {"density": args.density}}.get(args.method, {"normalize": "true"})
     path = folder / f"{args.method}.yaml"
-    path.write_text("\n".join(lines + [f"parameters: {parameters}", ""]))
+    path.write_text(merges.recipe(args.method, "base", merges.numbered(args.models), whole,
+                                  {"weight": 1}))
     return path
 
 
 def merge(args, recipe, out):
-    command = [str(ROOT / "build/lors"), "merge", str(recipe), "-o", str(out), "--force", "-q"]
-    if args.threads:
-        command += ["--threads", str(args.threads)]
-    if args.device:
-        command += ["--device", args.device]
-    start = time.monotonic()
-    process = subprocess.Popen(command)
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.monotonic() - start
-    if status != 0:
-        sys.exit(f"bench_run: {' '.join(command)} failed")
+    device = ["--device", args.device] if args.device else []
+    run = processes.run(merges.lors_command(recipe, out, args.threads, *device))
     report = json.loads((out / "lors.json").read_text())
     totals = report["totals"]
     stages = totals["stages"]
     busy = sum(stage["thread_seconds"] for stage in stages.values())
     return {"device": report["device"], "device_detail": report["device_detail"],
-            "seconds": seconds, "cpu_seconds": usage.ru_utime + usage.ru_stime,
-            "peak_bytes": usage.ru_maxrss * 1024, "stages": stages,
-            "busy_over_wall": busy / seconds,
+            "seconds": run["seconds"], "cpu_seconds": run["cpu_seconds"],
+            "peak_bytes": run["peak_bytes"], "stages": stages,
+            "busy_over_wall": busy / run["seconds"],
             # Of the stages' time, what passed while another stage was at work.
-            "hidden_share": max(0.0, 1 - seconds / busy) if busy else 0.0,
+            "hidden_share": max(0.0, 1 - run["seconds"] / busy) if busy else 0.0,
             "least_energy": totals["least_energy"]}
 
 
@@ -92,20 +60,20 @@ def main():
     parser.add_argument("-o", "--output", help="write the JSON here")
     args = parser.parse_args()
 
-    folder = pathlib.Path(args.work) / f"{args.size}-{args.models}-{args.dtype}"
-    make_models(args, folder)
+    folder = merges.make_models(args.work, args.size, args.models, args.dtype)
     recipe, out = write_recipe(args, folder), folder / "merged"
     runs = []
     for number in range(args.runs):
         runs.append(merge(args, recipe, out))
         if number == 0:
-            subprocess.run([ROOT / "build/lors", "verify", out], check=True, stdout=sys.stderr)
+            subprocess.run([merges.LORS, "verify", out], check=True, stdout=sys.stderr)
     times = [run["seconds"] for run in runs]
     read = runs[0]["stages"]["read"]["bytes"]
     result = {
         "what": f"{args.method} merge of {args.models} synthetic {args.size} models, {args.dtype}",
         "command": "benchmarks/bench_run.py " + " ".join(sys.argv[1:]),
-        "recipe": recipe.read_text(), "date": time.strftime("%Y-%m-%d"), "machine": machine(),
+        "recipe": recipe.read_text(), "date": time.strftime("%Y-%m-%d"),
+        "machine": processes.machine(),
         "device": runs[0]["device"], "device_detail": runs[0]["device_detail"],
         "source_sha256": sources.of_program(), "bytes_read": read,
         "seconds": {"median": statistics.median(times), "least": min(times), "most": max(times)},

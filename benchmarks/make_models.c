@@ -6,8 +6,8 @@
  * writes OUT/base, OUT/model-1 ... OUT/model-N in Hugging Face layout. Weights are random: base
  * about N(0, 0.02^2); a fine-tune adds to every matrix a rank-8 update with singular values like
  * 1/i, plus noise, about 1e-3 in all. Numbers depend on the seed, the tensor's name and the index
- * alone. The family llama has that family's tensors, as many values as the Whisper of that size: for
- * programs that cannot read a Whisper.
+ * alone. The family llama has that family's tensors, as many values as the Whisper of that size:
+ * for programs that cannot read a Whisper.
  */
 #include <errno.h>
 #include <math.h>
