@@ -66,6 +66,9 @@ static const bad_recipe SYNTAX[] = {
      "each)"},
     {"# x\n%YAML 3.0\n---\nmerge_method: lors\n",
      ":2:1: not valid YAML: unknown version (known: 1.1 to 1.3): remove the line"},
+    {"merge_method: lors\n...\nmodels: []\n",
+     ":3:1: a second document begins here: a recipe is one document (split the file, one merge "
+     "each)"},
     {"<<: {a: b}\n", ":1:1: merge keys ('<<') are not supported: write the keys out"},
     {"x: &a {m: 1}\ny:\n  <<: *a\n",
      ":3:3: merge keys ('<<') are not supported: write the keys out"},
