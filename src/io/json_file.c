@@ -41,20 +41,31 @@ static lors_status fail_json(const char *path, const json_error_t *error)
                      quoted ? "'" : "", advice);
 }
 
+lors_status lors_json_parse(const char *path, const char *text, size_t n_bytes, json_t **out)
+{
+    json_error_t error = {0};
+    char label[LORS_ESCAPED_MAX];
+    const char *nul = memchr(text, '\0', n_bytes); /* jansson overlooks one behind a number */
+    *out = NULL;
+    if (nul) {
+        return lors_fail(LORS_ERR_INPUT, "%s: byte %zu: a NUL, which no JSON holds: get it again",
+                         lors_label(path, label), (size_t)(nul - text));
+    }
+    *out = json_loadb(text, n_bytes, JSON_REJECT_DUPLICATES, &error);
+    return *out ? LORS_OK : fail_json(path, &error);
+}
+
 lors_status lors_json_read(const char *path, size_t max_bytes, json_t **out, char **text,
                            size_t *n_bytes)
 {
     char *bytes = NULL, label[LORS_ESCAPED_MAX];
     size_t n = 0;
-    json_error_t error = {0};
     lors_status status;
     *out = NULL;
     LORS_TRY_CLEAN(lors_ckpt_check_kind(path, "JSON file"));
     LORS_TRY_CLEAN(lors_file_read_all(path, max_bytes, &bytes, &n));
-    *out = json_loadb(bytes, n, JSON_REJECT_DUPLICATES, &error);
-    if (!*out) {
-        status = fail_json(path, &error);
-    } else if (!json_is_object(*out)) {
+    LORS_TRY_CLEAN(lors_json_parse(path, bytes, n, out));
+    if (!json_is_object(*out)) {
         json_decref(*out);
         *out = NULL;
         status =

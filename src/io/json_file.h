@@ -13,4 +13,7 @@
 lors_status lors_json_read(const char *path, size_t max_bytes, json_t **out, char **text,
                            size_t *n_bytes);
 
+/* The same of text that is already here: any JSON, no key twice. Errors: ERR_LIMIT, ERR_INPUT. */
+lors_status lors_json_parse(const char *path, const char *text, size_t n_bytes, json_t **out);
+
 #endif

@@ -13,6 +13,7 @@
 #include "base/hash.h"
 #include "base/memory.h"
 #include "base/text.h"
+#include "io/json_file.h"
 #include "run/run_internal.h"
 
 enum { PIECE = 4 << 20, MAX_REPORT_BYTES = 512 << 20 };
@@ -62,7 +63,7 @@ static lors_status verify_file(const char *folder, json_t *entry, uint64_t *n_by
 {
     const char *name = NULL, *sha256 = NULL;
     json_int_t size = -1;
-    char hash[LORS_SHA256_TEXT], escaped[LORS_ESCAPED_MAX];
+    char hash[LORS_SHA256_TEXT], escaped[LORS_ESCAPED_MAX], meant[LORS_ESCAPED_MAX];
     if (json_unpack(entry, "{s:s, s:I, s:s}", "name", &name, "bytes", &size, "sha256", &sha256) ||
         !*name || strchr(name, '/') || strcmp(name, "..") == 0) {
         return lors_fail(LORS_ERR_INPUT, "%s/lors.json: `files` is damaged", folder);
@@ -77,7 +78,7 @@ static lors_status verify_file(const char *folder, json_t *entry, uint64_t *n_by
                          "%s/%s: differs from what was written (%llu bytes, sha256 %s; meant were "
                          "%lld bytes, sha256 %s): copy it again or merge again",
                          folder, escaped, (unsigned long long)*n_bytes, hash, (long long)size,
-                         sha256);
+                         lors_escape_text(sha256, meant));
     }
     return LORS_OK;
 }
@@ -171,11 +172,11 @@ lors_status lors_verify(const char *path, int64_t *n_files, uint64_t *n_bytes)
         status = verify_seal(report_path, text, length);
     }
     if (status == LORS_OK) {
-        json_error_t error;
-        json_t *root = json_loadb(text, length, JSON_REJECT_DUPLICATES, &error);
-        status = root ? verify_report(path, root, &files, &bytes)
-                      : lors_fail(LORS_ERR_INPUT, "%s:%d:%d: %s", report_path, error.line,
-                                  error.column, error.text);
+        json_t *root = NULL;
+        status = lors_json_parse(report_path, text, length, &root);
+        if (status == LORS_OK) {
+            status = verify_report(path, root, &files, &bytes);
+        }
         json_decref(root);
     }
     lors_free(text);
