@@ -79,17 +79,16 @@ fuzz() {
 }
 
 write_figures() {
-    local commit dirty='' joined
-    commit=$(git rev-parse HEAD 2>/dev/null || echo unknown)
-    [ -z "$(git status --porcelain 2>/dev/null)" ] || dirty=', "modified": true'
+    local joined
     joined=$(printf '%s,\n' "${figures[@]}")
-    printf '{\n  "commit": "%s"%s,\n  "date": "%s",\n  "compiler": "%s",\n' "$commit" "$dirty" \
+    printf '{\n  "commit": "%s",\n  "date": "%s",\n  "compiler": "%s",\n' "$commit" \
         "$(date -u +%Y-%m-%d)" "$(clang --version | head -1)" >"$build/figures.json"
     printf '  "seconds_per_target": %s,\n  "targets": [\n%s\n  ]\n}\n' "$seconds" "${joined%,}" \
         >>"$build/figures.json"
 }
 
 failed=0 figures=()
+commit=$(git describe --always --abbrev=40 --dirty=+changes 2>/dev/null || echo unknown)
 install_clang
 build_all
 for target in "${targets[@]}"; do
