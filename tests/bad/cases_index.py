@@ -131,7 +131,7 @@ def malformed():
                         ("nan", text.replace("296", "NaN")), ("deep", "[" * 100_000),
                         ("deep-map", '{"weight_map":' + '{"a":' * 5000),
                         ("huge-number", text.replace("296", "9" * 400))):
-        yield bad(40, name, index, INDEX + r":\d+:\d+: ")
+        yield bad(40, name, index, INDEX + r":(\d+:\d+:| byte \d+: a NUL)")
     nul_key = json.dumps({"weight_map": {**whole_map(), "gNULh": FIRST}}).replace("NUL", "\\u0000")
     yield bad(40, "nul-in-key", nul_key, INDEX)
 

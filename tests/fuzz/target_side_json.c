@@ -41,7 +41,7 @@ static void try_config(const uint8_t *data, size_t size)
     fuzz_write("model/config.json", data, size);
     json_t *root = fuzz_json(data, size);
     fuzz_allocations_work();
-    lors_status status = lors_model_config_read("model", &config);
+    lors_status status = lors_model_config_read("model", false, &config);
     fuzz_check_status(status, FUZZ_STATUS(INPUT));
     FUZZ_NEED(status != LORS_OK || json_is_object(root), "what is no object was read");
     FUZZ_NEED(config.vocab_size >= -1 && config.d_model >= -1, "a negative count");

@@ -79,8 +79,7 @@ while True:
     if not part:
         break
     drawn += part
-for line in drawn.split(b"\r\n"):
-    print(repr(line)[2:-1])
+sys.stdout.write("".join(repr(line)[2:-1] + "\n" for line in drawn.split(b"\r\n")))
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]))
 END
 }
