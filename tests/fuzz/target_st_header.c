@@ -63,6 +63,26 @@ static first_line read_first_line(const uint8_t *data, size_t size)
     return line;
 }
 
+/* The largest second number of any data_offsets, found in the text and not in its meaning: so that
+ * a header that is wrong elsewhere is refused for that, not for the size of its file. */
+static uint64_t largest_end(const uint8_t *json, size_t size)
+{
+    static const char key[] = "data_offsets\":[";
+    uint64_t largest = 0;
+    for (size_t i = 0; i + sizeof key <= size; i++) {
+        uint64_t number = 0;
+        if (memcmp(json + i, key, sizeof key - 1) != 0) {
+            continue;
+        }
+        for (size_t at = i + sizeof key - 1; at < size && json[at] != ']'; at++) {
+            bool digit = json[at] >= '0' && json[at] <= '9';
+            number = digit ? number * 10 + (uint64_t)(json[at] - '0') : 0;
+        }
+        largest = number > largest && number < UINT64_MAX / 4 ? number : largest;
+    }
+    return largest;
+}
+
 static void build_image(const uint8_t *data, size_t size, const first_line *line, image *file)
 {
     size_t n_json = size - line->n_bytes;
@@ -80,14 +100,7 @@ static void build_image(const uint8_t *data, size_t size, const first_line *line
         file->n_bytes = (size_t)file->file_bytes;
     }
     if (line->data_auto) {
-        st_ref ref;
-        st_ref_read(file->bytes, file->n_bytes, UINT64_MAX / 2, &ref);
-        uint64_t end = 8 + length + ref.last_end;
-        file->file_bytes =
-            ref.last_end < UINT64_MAX / 4 && length < UINT64_MAX / 4 && end >= file->n_bytes
-                ? end
-                : file->n_bytes;
-        st_ref_free(&ref);
+        file->file_bytes = file->n_bytes + largest_end(data + line->n_bytes, n_json);
     }
 }
 
