@@ -58,6 +58,7 @@ fuzz() {
         cd "$work"
         TIMEFORMAT='%U %S'
         export LORS_CUDA_LIBRARY='' ASAN_OPTIONS=allocator_may_return_null=1:detect_leaks=1
+        ASAN_OPTIONS+=:quarantine_size_mb=64
         export UBSAN_OPTIONS=print_stacktrace=1 MSAN_OPTIONS=allocator_may_return_null=1
         { time "$build/tests/libfuzzer_$target" "$corpus" "$build/seeds/$seeds" -verbosity=1 \
             -max_total_time="$seconds" -max_len=$length -rss_limit_mb=512 -malloc_limit_mb=256 \
@@ -70,7 +71,7 @@ fuzz() {
     coverage=$(sed -n 's/.* cov: \([0-9]*\) ft.*/\1/p' "$log" | tail -1)
     if [ "$status" -ne 0 ]; then
         failed=1
-        grep -E 'ERROR|SUMMARY|needed:|Test unit' "$log" >&2 || true
+        grep -E 'ERROR|SUMMARY|needed:|Test unit|interrupted' "$log" >&2 || true
     fi
     printf '%-16s %12s executions %9s CPU hours %7s edges  %s\n' "$target" "${executions:-0}" \
         "$cpu" "${coverage:-0}" "$([ "$status" -eq 0 ] && echo passed || echo "FAILED, see $log")"
