@@ -208,7 +208,7 @@ static layer layer_of(const device *d, int64_t n)
     l.signs = take(d, size);
     l.acc = take(d, size * 8);
     l.out = take(d, size * 2);
-    l.dots = take(d, blocks * 3 * sizeof(double));
+    l.dots = take(d, blocks * MODELS * (MODELS + 1) / 2 * sizeof(double));
     l.blocks = take(d, blocks * sizeof(lors_store_block));
     l.findings = take(d, sizeof(lors_findings));
     l.state = take(d, MODELS * d->ops->select_bytes(size));
@@ -323,8 +323,31 @@ static void run_store(void *context)
 static void run_dots(void *context)
 {
     layer *l = context;
-    check(l->d->ops->reduce_dots(l->d->queue, l->dots.view, l->stack.view, models_of(l), l->n),
-          "reduce_dots");
+    check(l->d->ops->gram(l->d->queue, l->dots.view, l->delta.view, l->n, MODELS, l->n), "gram");
+}
+
+static void run_measure(void *context)
+{
+    layer *l = context;
+    check(l->d->ops->measure(l->d->queue, l->dots.view, l->delta.view, l->masks.view, l->n, 1,
+                             l->n),
+          "measure");
+}
+
+/* The column formula that goes through the models most often. */
+static void run_combine(void *context)
+{
+    layer *l = context;
+    static const double weights[MODELS] = {1, 1, 1, 1, 1};
+    lors_columns columns = {.kind = LORS_COLUMN_CONSENSUS,
+                            .stack = models_of(l),
+                            .base = l->stack.view,
+                            .stride = l->n,
+                            .n_models = MODELS,
+                            .weights = weights,
+                            .limits = {0.4, 2},
+                            .scale = 1};
+    check(l->d->ops->combine(l->d->queue, l->acc.view, &columns, l->n), "combine");
 }
 
 static void run_random(void *context)
@@ -497,7 +520,9 @@ static void bench_layer(bench *b, const device *d, const char *shape, int64_t n)
         {"accumulate 5, ties", run_ties_sum, MODELS * 5 + 13},
         {"accumulate 5", run_sum, MODELS * 4 + 12},
         {"store f16", run_store, 14},
-        {"reduce_dots", run_dots, 8},
+        {"gram of 5", run_dots, MODELS * 4},
+        {"measure", run_measure, 5},
+        {"combine 5, consensus", run_combine, MODELS * 4 + 12},
         {"keep_random", run_random, 1},
         {"task arithmetic of 5, f16", run_merge, (MODELS + 2) * 2},
     };

@@ -72,13 +72,23 @@ lors_status lors_cuda_store(lors_queue *queue, lors_view out, const lors_store *
 /* sums.cu */
 lors_status lors_cuda_subtract(lors_queue *queue, lors_view out, lors_view a, int64_t stride,
                                lors_view b, int64_t stride_b, int32_t n_slices, int64_t n);
+lors_status lors_cuda_choose(lors_queue *queue, lors_view out, lors_view a, lors_view b,
+                             lors_view mask, int64_t n);
 lors_status lors_cuda_compare(lors_queue *queue, lors_view differs, lors_view a, lors_view b,
                               int64_t n);
 lors_status lors_cuda_accumulate(lors_queue *queue, lors_view acc, const lors_sum *sum, int64_t n);
 lors_status lors_cuda_elect_sign(lors_queue *queue, lors_view signs, const lors_sum *sum,
                                  int64_t n);
-lors_status lors_cuda_reduce_dots(lors_queue *queue, lors_view dots, lors_view a, lors_view b,
-                                  int64_t n);
+
+/* reduce.cu */
+lors_status lors_cuda_gram(lors_queue *queue, lors_view dots, lors_view x, int64_t stride,
+                           int32_t n_slices, int64_t n);
+lors_status lors_cuda_measure(lors_queue *queue, lors_view sums, lors_view x, lors_view masks,
+                              int64_t stride, int32_t n_slices, int64_t n);
+
+/* combine.cu */
+lors_status lors_cuda_combine(lors_queue *queue, lors_view out, const lors_columns *columns,
+                              int64_t n);
 
 /* select.cu */
 uint64_t lors_cuda_select_bytes(uint64_t total);
@@ -88,11 +98,17 @@ lors_status lors_cuda_select_count(lors_queue *queue, const lors_selection *s, i
 lors_status lors_cuda_select_settle(lors_queue *queue, const lors_selection *s, int32_t pass);
 lors_status lors_cuda_keep_top(lors_queue *queue, const lors_selection *s, lors_view mask,
                                lors_view x, int64_t stride, uint64_t first, int64_t n);
+lors_status lors_cuda_drop_top(lors_queue *queue, const lors_selection *s, lors_view mask,
+                               lors_view x, int64_t stride, uint64_t first, int64_t n);
 lors_status lors_cuda_select_kept(lors_queue *queue, const lors_selection *s, lors_view kept);
 
 /* random.cu */
 lors_status lors_cuda_keep_random(lors_queue *queue, lors_view mask, uint64_t key, double density,
                                   uint64_t first, int64_t n);
+uint64_t lors_cuda_rank_bytes(int64_t n_rows, int64_t n_cols);
+lors_status lors_cuda_keep_ranked(lors_queue *queue, lors_view mask, lors_view x,
+                                  const lors_ranking *ranking, uint64_t first, int64_t n_rows,
+                                  int64_t n_cols, lors_view scratch);
 
 /* low_rank.cu */
 uint64_t lors_cuda_truncate_bytes(int32_t n_matrices, int64_t n_rows, int64_t n_cols,

@@ -367,27 +367,35 @@ lors_status lors_cuda_select_settle(lors_queue *queue, const lors_selection *s, 
 /* --- Keep ------------------------------------------------------------------------------------- */
 
 /* Values of one block whose ties are all kept, or none of them: keys from `least` on. */
+/* What becomes of the mask where `kept` are to be kept, or dropped. */
+template <bool drop> static __device__ uint8_t masked(uint8_t mask, bool kept)
+{
+    return drop ? mask && !kept : kept;
+}
+
+template <bool drop>
 static __device__ void keep_from(uint8_t *mask, const float *x, int64_t n, uint32_t least)
 {
     bool aligned = is_aligned(x, sizeof(values)) && is_aligned(mask, sizeof(flags));
     int64_t n_wide = aligned ? n / WIDE : 0;
     for (int64_t i = threadIdx.x; i < n_wide; i += THREADS) {
         values four = reinterpret_cast<const values *>(x)[i];
-        flags kept;
+        flags kept = reinterpret_cast<flags *>(mask)[i];
         for (int j = 0; j < WIDE; j++) {
             uint32_t key = lors_key_of(four.at[j]);
-            kept.at[j] = key >= least && key < LORS_NAN_KEY;
+            kept.at[j] = masked<drop>(kept.at[j], key >= least && key < LORS_NAN_KEY);
         }
         reinterpret_cast<flags *>(mask)[i] = kept;
     }
     for (int64_t i = n_wide * WIDE + threadIdx.x; i < n; i += THREADS) {
         uint32_t key = lors_key_of(x[i]);
-        mask[i] = key >= least && key < LORS_NAN_KEY;
+        mask[i] = masked<drop>(mask[i], key >= least && key < LORS_NAN_KEY);
     }
 }
 
 /* The one block of a slice that keeps only the first of its ties: each thread has a run of values,
  * and counts the ties before it. */
+template <bool drop>
 static __device__ void keep_first_ties(uint8_t *mask, const float *x, int64_t n, uint32_t key,
                                        uint64_t n_kept)
 {
@@ -400,13 +408,15 @@ static __device__ void keep_first_ties(uint8_t *mask, const float *x, int64_t n,
     for (int64_t i = begin; i < end; i++) {
         uint32_t own = lors_key_of(x[i]);
         bool tie = own == key;
-        mask[i] = (own > key && own < LORS_NAN_KEY) || (tie && rank < n_kept);
+        mask[i] = masked<drop>(mask[i],
+                               (own > key && own < LORS_NAN_KEY) || (tie && rank < n_kept));
         rank += tie;
     }
 }
 
 /* blockIdx.y: the slice; a thread block takes a LORS_BLOCK at a time. Where nothing is kept, not
  * even the keys of NaN are large enough. */
+template <bool drop>
 static __global__ void keep_top_kernel(selections s, uint8_t *mask, const float *x, int64_t stride,
                                        uint64_t first, int64_t n)
 {
@@ -419,25 +429,40 @@ static __global__ void keep_top_kernel(selections s, uint8_t *mask, const float 
         int64_t end = begin + LORS_BLOCK < n ? begin + LORS_BLOCK : n;
         uint64_t block = first / LORS_BLOCK + (uint64_t)i;
         if (one->k > 0 && block == one->cut_block) {
-            keep_first_ties(mask + begin, x + begin, end - begin, one->key, one->cut_rank);
+            keep_first_ties<drop>(mask + begin, x + begin, end - begin, one->key, one->cut_rank);
         } else {
             uint32_t least = one->key + (block > one->cut_block);
-            keep_from(mask + begin, x + begin, end - begin, one->k > 0 ? least : LORS_NAN_KEY);
+            keep_from<drop>(mask + begin, x + begin, end - begin,
+                            one->k > 0 ? least : LORS_NAN_KEY);
         }
     }
 }
 
-lors_status lors_cuda_keep_top(lors_queue *queue, const lors_selection *s, lors_view mask,
-                               lors_view x, int64_t stride, uint64_t first, int64_t n)
+template <bool drop>
+static lors_status launch_keep_top(lors_queue *queue, const lors_selection *s, lors_view mask,
+                                   lors_view x, int64_t stride, uint64_t first, int64_t n)
 {
     LORS_TRY(lors_cuda_enter(queue));
     LORS_TRY(check_slices(s->n_slices));
     if (n == 0 || s->n_slices == 0) {
         return LORS_OK;
     }
-    LORS_LAUNCH((keep_top_kernel), grid_of(n, s->n_slices), THREADS, queue->stream, describe(s),
-                lors_cuda_at<uint8_t>(mask), lors_cuda_at<const float>(x), stride, first, n);
-    return lors_cuda_launched("keep_top");
+    LORS_LAUNCH((keep_top_kernel<drop>), grid_of(n, s->n_slices), THREADS, queue->stream,
+                describe(s), lors_cuda_at<uint8_t>(mask), lors_cuda_at<const float>(x), stride,
+                first, n);
+    return lors_cuda_launched(drop ? "drop_top" : "keep_top");
+}
+
+lors_status lors_cuda_keep_top(lors_queue *queue, const lors_selection *s, lors_view mask,
+                               lors_view x, int64_t stride, uint64_t first, int64_t n)
+{
+    return launch_keep_top<false>(queue, s, mask, x, stride, first, n);
+}
+
+lors_status lors_cuda_drop_top(lors_queue *queue, const lors_selection *s, lors_view mask,
+                               lors_view x, int64_t stride, uint64_t first, int64_t n)
+{
+    return launch_keep_top<true>(queue, s, mask, x, stride, first, n);
 }
 
 static __global__ void kept_kernel(selections s, uint64_t *kept)

@@ -1,4 +1,4 @@
-/* sums.cu - differences, weighted sums with masks and signs, elections and dot products:
+/* sums.cu - differences, weighted sums with masks and signs, elections:
  * acc = (add ? acc : 0) + scale * sum_m weight_m * (kept ? x_m - base : low_m) / divisor, in f64.
  *
  * A thread holds a few neighbouring elements and goes through the models; sums, and what their
@@ -13,10 +13,7 @@ enum {
     THREADS = 256,
     MAX_GRID = 4096,    /* thread blocks of a launch: some waves of any card; the rest by strides */
     MAX_GRID_Y = 65535, /* the most that a launch takes */
-    WIDE = 4,           /* elements a thread has at a time, where everything is aligned */
-    LANES = 8,          /* of reduce_dots: part of the definition */
-    TILE = 1024,        /* elements whose products are in shared memory at a time */
-    STEPS = TILE / THREADS
+    WIDE = 4            /* elements a thread has at a time, where everything is aligned */
 };
 
 /* Neighbouring values that one access moves. */
@@ -176,6 +173,30 @@ lors_status lors_cuda_compare(lors_queue *queue, lors_view differs, lors_view a,
     return lors_cuda_launched("compare");
 }
 
+/* --- Choices ---------------------------------------------------------------------------------- */
+
+static __global__ void choose_kernel(float *out, const float *a, const float *b,
+                                     const uint8_t *mask, int64_t n)
+{
+    int64_t step = (int64_t)gridDim.x * blockDim.x;
+    for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += step) {
+        out[i] = mask[i] ? a[i] : b[i];
+    }
+}
+
+lors_status lors_cuda_choose(lors_queue *queue, lors_view out, lors_view a, lors_view b,
+                             lors_view mask, int64_t n)
+{
+    LORS_TRY(lors_cuda_enter(queue));
+    if (n == 0) {
+        return LORS_OK;
+    }
+    LORS_LAUNCH((choose_kernel), grid_of(n, THREADS, 1), THREADS, queue->stream,
+                lors_cuda_at<float>(out), lors_cuda_at<const float>(a),
+                lors_cuda_at<const float>(b), lors_cuda_at<const uint8_t>(mask), n);
+    return lors_cuda_launched("choose");
+}
+
 /* --- Weighted sums ---------------------------------------------------------------------------- */
 
 /* A lors_sum as plain arrays, passed by value: the host's weights are taken over by the launch. */
@@ -190,7 +211,7 @@ typedef struct sum_args {
     bool add;
     int32_t n_models;
     int32_t slice[LORS_MAX_MODELS]; /* of the stack */
-    double weight[LORS_MAX_MODELS];
+    double weight[LORS_MAX_MODELS], share[LORS_MAX_MODELS];
 } sum_args;
 
 /* What a thread has of the m-th model, read one model ahead. */
@@ -305,7 +326,7 @@ static __device__ void accumulate_at(double *acc, const sum_args &s, int64_t i)
                 lors_add_exactly(&sum[j], &lost[j], term[j]);
             }
             if (how == COUNTING) {
-                lors_add_exactly(&weights[j], &missed[j], counted[j] ? s.weight[m] : 0);
+                lors_add_exactly(&weights[j], &missed[j], counted[j] ? s.share[m] : 0);
             }
         }
     }
@@ -373,6 +394,7 @@ static int32_t take_models(sum_args *s, const lors_sum *sum, int32_t first, bool
     for (; m < sum->n_models && s->n_models < LORS_MAX_MODELS; m++) {
         if (with_zeros || sum->weights[m] != 0) {
             s->slice[s->n_models] = m;
+            s->share[s->n_models] = sum->shares ? sum->shares[m] : sum->weights[m];
             s->weight[s->n_models++] = sum->weights[m];
         }
     }
@@ -383,7 +405,7 @@ static double least_divisor(const lors_sum *sum)
 {
     double magnitudes = 0;
     for (int32_t m = 0; m < sum->n_models; m++) {
-        magnitudes += fabs(sum->weights[m]);
+        magnitudes += fabs(sum->shares ? sum->shares[m] : sum->weights[m]);
     }
     return LORS_CANCELLED * magnitudes;
 }
@@ -503,89 +525,4 @@ lors_status lors_cuda_elect_sign(lors_queue *queue, lors_view signs, const lors_
     take_models(&s, sum, 0, true);
     int8_t *to = lors_cuda_at<int8_t>(signs);
     return launch_elect(queue, to, s, sum_is_wide(&s, sum->n_models) && is_wide(to, 1));
-}
-
-/* --- Dot products ----------------------------------------------------------------------------- */
-
-typedef struct dot_sums {
-    double products[3][TILE + LANES]; /* a*a, a*b, b*b: exact in f64; padded against bank clashes */
-    double lanes[3][LANES];
-} dot_sums;
-
-/* What one thread has of a tile: elements THREADS apart, 0 past the end, which changes no sum. */
-typedef struct dot_elements {
-    float a[STEPS], b[STEPS];
-} dot_elements;
-
-static __device__ void fetch_tile(dot_elements *e, const float *a, const float *b, int64_t first,
-                                  int64_t end)
-{
-    for (int j = 0; j < STEPS; j++) {
-        int64_t at = first + j * THREADS + threadIdx.x;
-        e->a[j] = at < end ? a[at] : 0;
-        e->b[j] = at < end ? b[at] : 0;
-    }
-}
-
-static __device__ void multiply(dot_sums *sums, const dot_elements *e)
-{
-    for (int j = 0; j < STEPS; j++) {
-        int at = j * THREADS + (int)threadIdx.x;
-        double a = e->a[j], b = e->b[j];
-        sums->products[0][at] = a * a;
-        sums->products[1][at] = a * b;
-        sums->products[2][at] = b * b;
-    }
-}
-
-/* One block of LORS_BLOCK by one thread block: lane l of each sum takes elements l, l + 8, ... in
- * order, by one thread, while the others' reads of the next tile are on their way. */
-static __device__ void dot_block(dot_sums *sums, const float *a, const float *b, int64_t first,
-                                 int64_t end, double *out)
-{
-    int which = (int)threadIdx.x / LANES, lane = (int)threadIdx.x % LANES;
-    double sum = 0;
-    dot_elements e;
-    fetch_tile(&e, a, b, first, end);
-    for (int64_t tile = first; tile < end; tile += TILE) {
-        multiply(sums, &e);
-        fetch_tile(&e, a, b, tile + TILE, end);
-        __syncthreads();
-        for (int i = lane; i < TILE && which < 3; i += LANES) {
-            sum += sums->products[which][i];
-        }
-        __syncthreads();
-    }
-    if (which < 3) {
-        sums->lanes[which][lane] = sum;
-    }
-    __syncthreads();
-    if (threadIdx.x < 3) { /* folded as the CPU folds its lanes */
-        const double *v = sums->lanes[threadIdx.x];
-        out[threadIdx.x] = ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]));
-    }
-}
-
-static __global__ void dots_kernel(double *dots, const float *a, const float *b, int64_t n)
-{
-    __shared__ dot_sums sums;
-    int64_t n_blocks = (n + LORS_BLOCK - 1) / LORS_BLOCK;
-    for (int64_t block = blockIdx.x; block < n_blocks; block += gridDim.x) {
-        int64_t first = block * LORS_BLOCK;
-        int64_t end = first + LORS_BLOCK < n ? first + LORS_BLOCK : n;
-        dot_block(&sums, a, b, first, end, dots + block * 3);
-    }
-}
-
-lors_status lors_cuda_reduce_dots(lors_queue *queue, lors_view dots, lors_view a, lors_view b,
-                                  int64_t n)
-{
-    LORS_TRY(lors_cuda_enter(queue));
-    if (n == 0) {
-        return LORS_OK;
-    }
-    LORS_LAUNCH((dots_kernel), grid_of(n, LORS_BLOCK, 1), THREADS, queue->stream,
-                lors_cuda_at<double>(dots), lors_cuda_at<const float>(a),
-                lors_cuda_at<const float>(b), n);
-    return lors_cuda_launched("reduce_dots");
 }

@@ -33,7 +33,7 @@ enum {
     LORS_MAX_MODELS = 256,  /* the most slices of one sum, election or selection */
     LORS_VIEW_ALIGN = 256,  /* what a backend may ask of the start of scratch or state; operands
                                need no more than their elements do, but are faster with it */
-    LORS_BACKEND_ABI = 3
+    LORS_BACKEND_ABI = 4
 };
 
 /* Where weights or votes cancel but for rounding: a sum of weights up to this share of their
@@ -99,7 +99,7 @@ typedef struct lors_store_block {
 typedef enum lors_divisor {
     LORS_DIVIDE_NOT,
     LORS_DIVIDE_CONSTANT, /* by divisor_value */
-    LORS_DIVIDE_KEPT      /* by the sum of the weights of the counted terms; 0 (LORS_CANCELLED)
+    LORS_DIVIDE_KEPT      /* by the sum of the shares of the counted terms; 0 (LORS_CANCELLED)
                              counts as 1 */
 } lors_divisor;
 
@@ -112,6 +112,7 @@ typedef struct lors_sum {
     int64_t stride;        /* elements from one slice to the next, of all stacks */
     int32_t n_models;
     const double *weights; /* [n_models], host */
+    const double *shares;  /* [n_models], host: of DIVIDE_KEPT; NULL: the weights */
     lors_divisor divisor;
     double divisor_value;
     double scale;
@@ -154,6 +155,39 @@ typedef struct lors_merge {
     lors_store store; /* acc: scratch; base and stack: absent or those of `sum` */
     uint64_t first;   /* index of the first element, for the findings */
 } lors_merge;
+
+/* What the models of one element give together: with d_k = x_k - base, in f64, one formula of
+ * backend/arithmetic.h. Models of weight 0 are left out. */
+typedef enum lors_column_kind {
+    LORS_COLUMN_DEVIATION, /* out f32: sqrt of the mean of (d_k - mean)^2, without weights */
+    LORS_COLUMN_CLAMP,     /* weight_k d_k limited to +- limits[0], summed */
+    LORS_COLUMN_ACTIVE,    /* the mean of the weight_k d_k with |d_k| > limits[0], 0 if none is */
+    LORS_COLUMN_LARGEST,   /* the weight_k d_k of largest magnitude; of equal ones the positive */
+    LORS_COLUMN_CONSENSUS, /* sum of the weight_k d_k where at least limits[1] models have
+                              |weight_k d_k| >= limits[0] |the sum of the others|, else 0 */
+    LORS_COLUMN_ELECTED    /* the largest weight_k d_k of the sign of their sum, 0 where it is 0 or
+                              a tie (LORS_TIED) */
+} lors_column_kind;
+
+typedef struct lors_columns {
+    lors_column_kind kind;
+    lors_view stack;       /* f32 [n_models][stride] */
+    lors_view base;        /* f32 [n]; absent: 0 */
+    int64_t stride;
+    int32_t n_models;
+    const double *weights; /* [n_models], host */
+    double limits[2];
+    double scale;          /* of the result; not of deviations */
+} lors_columns;
+
+/* Random masks that depend on ranks: in each row of n_cols elements the magnitudes are ranked from
+ * the smallest, equal ones by index, and the one of rank r is kept with probability
+ *   p = density - epsilon + 2 epsilon r / (n_cols - 1)     (n_cols = 1: density), within 0 .. 1 */
+typedef struct lors_ranking {
+    uint64_t key; /* of the stream, as in keep_random */
+    double density, epsilon;
+    bool divide;  /* the kept x are divided by p, rounded once */
+} lors_ranking;
 
 /* An exact selection of the k values of largest magnitude among the `total` of each slice, ties by
  * lowest index, NaN never. */
@@ -229,6 +263,9 @@ typedef struct lors_backend_ops {
      * `stride` elements apart, those of b `stride_b` (0: one for all). `out` may be `a`. */
     lors_status (*subtract)(lors_queue *queue, lors_view out, lors_view a, int64_t stride,
                             lors_view b, int64_t stride_b, int32_t n_slices, int64_t n);
+    /* out f32 [n] = mask (u8 [n]) is not 0 ? a : b. `out` may be a or b. */
+    lors_status (*choose)(lors_queue *queue, lors_view out, lors_view a, lors_view b,
+                          lors_view mask, int64_t n);
     /* differs u32 |= 1 where a and b (f32 [n]) are not the same bits. A task vector of zeros is
      * found so. */
     lors_status (*compare)(lors_queue *queue, lors_view differs, lors_view a, lors_view b,
@@ -242,10 +279,19 @@ typedef struct lors_backend_ops {
     lors_status (*store)(lors_queue *queue, lors_view out, const lors_store *store, int64_t n);
     /* out [n] of m->store.dtype: see lors_merge. */
     lors_status (*merge)(lors_queue *queue, lors_view out, const lors_merge *m, int64_t n);
-    /* dots f64 [started blocks of the call][3] = sums over each block of a*a, a*b, b*b in f64, in a
-     * fixed order. a and b are f32 [n]. */
-    lors_status (*reduce_dots)(lors_queue *queue, lors_view dots, lors_view a, lors_view b,
-                               int64_t n);
+    /* dots f64 [started blocks of the call][n_slices (n_slices + 1) / 2] = sums over each block of
+     * x_i * x_j in f64, in a fixed order, for i <= j: (0,0), (0,1) .. (1,1), (1,2) .. x f32
+     * [n_slices][stride]. */
+    lors_status (*gram)(lors_queue *queue, lors_view dots, lors_view x, int64_t stride,
+                        int32_t n_slices, int64_t n);
+    /* sums f64 [started blocks of the call][n_slices][4] = over each block the sum of |x|; where
+     * masks are not 0 (u8 [n_slices][stride]; absent: everywhere) the sums of |x| and of x^2; the
+     * number of x that are not 0; in a fixed order. x f32 [n_slices][stride]. */
+    lors_status (*measure)(lors_queue *queue, lors_view sums, lors_view x, lors_view masks,
+                           int64_t stride, int32_t n_slices, int64_t n);
+    /* out f64 (f32 for deviations) [n]: see lors_columns. */
+    lors_status (*combine)(lors_queue *queue, lors_view out, const lors_columns *columns,
+                           int64_t n);
 
     /* Call select_begin (k: [n_slices], host), then for each pass 0 .. LORS_SELECT_PASSES-1:
      * select_count over all values in any order and any split at multiples of LORS_BLOCK (`first` =
@@ -260,12 +306,21 @@ typedef struct lors_backend_ops {
     lors_status (*select_settle)(lors_queue *queue, const lors_selection *s, int32_t pass);
     lors_status (*keep_top)(lors_queue *queue, const lors_selection *s, lors_view mask, lors_view x,
                             int64_t stride, uint64_t first, int64_t n);
+    /* mask = 0 where keep_top would set it, elsewhere as it is. */
+    lors_status (*drop_top)(lors_queue *queue, const lors_selection *s, lors_view mask, lors_view x,
+                            int64_t stride, uint64_t first, int64_t n);
     lors_status (*select_kept)(lors_queue *queue, const lors_selection *s, lors_view kept);
 
     /* mask u8 [n] = 1 with probability `density`, for elements first .. first + n - 1 of the stream
      * that `key` names: lors_random_keep of backend/arithmetic.h. */
     lors_status (*keep_random)(lors_queue *queue, lors_view mask, uint64_t key, double density,
                                uint64_t first, int64_t n);
+    /* mask u8 [n_rows][n_cols] and, where they are divided, x f32 [n_rows][n_cols]: see
+     * lors_ranking; `first`: index of the first element. scratch: rank_bytes, LORS_VIEW_ALIGN. */
+    uint64_t (*rank_bytes)(int64_t n_rows, int64_t n_cols);
+    lors_status (*keep_ranked)(lors_queue *queue, lors_view mask, lors_view x,
+                               const lors_ranking *ranking, uint64_t first, int64_t n_rows,
+                               int64_t n_cols, lors_view scratch);
 
     /* low f32 [n_matrices][stride] = for each matrix of x f32 [n_matrices][stride], row-major
      * [n_rows][n_cols], the nearest one of its rank. ranks, certificates: [n_matrices], host; the

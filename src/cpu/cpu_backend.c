@@ -19,11 +19,15 @@
         .widen_bf16 = LORS_KERNEL_NAME(widen_bf16, isa), \
         .copy_f32 = LORS_KERNEL_NAME(copy_f32, isa), \
         .subtract = LORS_KERNEL_NAME(subtract, isa), \
+        .choose = LORS_KERNEL_NAME(choose, isa), \
         .accumulate = LORS_KERNEL_NAME(accumulate, isa), \
         .elect_sign = LORS_KERNEL_NAME(elect_sign, isa), \
         .store_block = LORS_KERNEL_NAME(store_block, isa), \
         .merge_block = LORS_KERNEL_NAME(merge_block, isa), \
-        .dots_block = LORS_KERNEL_NAME(dots_block, isa), \
+        .gram_block = LORS_KERNEL_NAME(gram_block, isa), \
+        .measure_block = LORS_KERNEL_NAME(measure_block, isa), \
+        .combine = LORS_KERNEL_NAME(combine, isa), \
+        .random_mask = LORS_KERNEL_NAME(random_mask, isa), \
         .select_bins = LORS_KERNEL_NAME(select_bins, isa), \
         .select_ties = LORS_KERNEL_NAME(select_ties, isa), \
         .select_mask = LORS_KERNEL_NAME(select_mask, isa), \
@@ -212,6 +216,13 @@ static lors_status cpu_subtract(lors_queue *queue, lors_view out, lors_view a, i
     return LORS_OK;
 }
 
+static lors_status cpu_choose(lors_queue *queue, lors_view out, lors_view a, lors_view b,
+                              lors_view mask, int64_t n)
+{
+    queue->kernels->choose(lors_cpu_at(out), lors_cpu_at(a), lors_cpu_at(b), lors_cpu_at(mask), n);
+    return LORS_OK;
+}
+
 static lors_status cpu_compare(lors_queue *queue, lors_view differs, lors_view a, lors_view b,
                                int64_t n)
 {
@@ -254,15 +265,39 @@ static lors_status cpu_store(lors_queue *queue, lors_view out, const lors_store 
     return LORS_OK;
 }
 
-static lors_status cpu_reduce_dots(lors_queue *queue, lors_view dots, lors_view a, lors_view b,
-                                   int64_t n)
+static lors_status cpu_gram(lors_queue *queue, lors_view dots, lors_view x, int64_t stride,
+                            int32_t n_slices, int64_t n)
 {
     double *out = lors_cpu_at(dots);
-    const float *x = lors_cpu_at(a), *y = lors_cpu_at(b);
-    for (int64_t begin = 0; begin < n; begin += LORS_BLOCK, out += 3) {
+    const float *values = lors_cpu_at(x);
+    int64_t n_pairs = (int64_t)n_slices * (n_slices + 1) / 2;
+    for (int64_t begin = 0; begin < n; begin += LORS_BLOCK, out += n_pairs) {
         int64_t count = n - begin < LORS_BLOCK ? n - begin : LORS_BLOCK;
-        queue->kernels->dots_block(out, x + begin, y + begin, count);
+        queue->kernels->gram_block(out, values + begin, stride, n_slices, count);
     }
+    return LORS_OK;
+}
+
+static lors_status cpu_measure(lors_queue *queue, lors_view sums, lors_view x, lors_view masks,
+                               int64_t stride, int32_t n_slices, int64_t n)
+{
+    double *out = lors_cpu_at(sums);
+    const float *values = lors_cpu_at(x);
+    const uint8_t *kept = lors_cpu_at(masks);
+    for (int64_t begin = 0; begin < n; begin += LORS_BLOCK) {
+        int64_t count = n - begin < LORS_BLOCK ? n - begin : LORS_BLOCK;
+        for (int32_t slice = 0; slice < n_slices; slice++, out += 4) {
+            int64_t at = slice * stride + begin;
+            queue->kernels->measure_block(out, values + at, kept ? kept + at : NULL, count);
+        }
+    }
+    return LORS_OK;
+}
+
+static lors_status cpu_combine(lors_queue *queue, lors_view out, const lors_columns *columns,
+                               int64_t n)
+{
+    queue->kernels->combine(lors_cpu_at(out), columns, n);
     return LORS_OK;
 }
 
@@ -286,19 +321,25 @@ const lors_backend_ops lors_cpu_ops = {
     .wait = cpu_wait,
     .load = cpu_load,
     .subtract = cpu_subtract,
+    .choose = cpu_choose,
     .compare = cpu_compare,
     .accumulate = cpu_accumulate,
     .elect_sign = cpu_elect_sign,
     .store = cpu_store,
     .merge = lors_cpu_merge_stack,
-    .reduce_dots = cpu_reduce_dots,
+    .gram = cpu_gram,
+    .measure = cpu_measure,
+    .combine = cpu_combine,
     .select_bytes = lors_cpu_select_bytes,
     .select_begin = lors_cpu_select_begin,
     .select_count = lors_cpu_select_count,
     .select_settle = lors_cpu_select_settle,
     .keep_top = lors_cpu_keep_top,
+    .drop_top = lors_cpu_drop_top,
     .select_kept = lors_cpu_select_kept,
     .keep_random = lors_cpu_keep_random,
+    .rank_bytes = lors_cpu_rank_bytes,
+    .keep_ranked = lors_cpu_keep_ranked,
     .truncate_bytes = lors_cpu_truncate_bytes,
     .truncate_rank = lors_cpu_truncate_rank,
 };

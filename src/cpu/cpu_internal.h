@@ -51,6 +51,7 @@ typedef struct lors_cpu_kernels {
     int64_t (*widen_bf16)(float *out, const uint16_t *in, int64_t n);
     int64_t (*copy_f32)(float *out, const float *in, int64_t n);
     void (*subtract)(float *out, const float *a, const float *b, int64_t n);
+    void (*choose)(float *out, const float *a, const float *b, const uint8_t *mask, int64_t n);
     void (*accumulate)(double *acc, const lors_sum *sum, int64_t n);
     void (*elect_sign)(int8_t *signs, const lors_sum *sum, int64_t n);
     /* One block: at most LORS_BLOCK elements. */
@@ -59,7 +60,11 @@ typedef struct lors_cpu_kernels {
     /* One block of a lors_merge; false where this set cannot tell, or a value is not finite: it is
      * then to be done by parts. */
     bool (*merge_block)(void *out, const lors_cpu_merge *m, int64_t n, lors_store_block *block);
-    void (*dots_block)(double dots[3], const float *a, const float *b, int64_t n);
+    void (*gram_block)(double *dots, const float *x, int64_t stride, int32_t n_slices, int64_t n);
+    void (*measure_block)(double sums[4], const float *x, const uint8_t *mask, int64_t n);
+    void (*combine)(double *out, const lors_columns *columns, int64_t n);
+    /* mask = whether each element of the stream `key` is below the limit. */
+    void (*random_mask)(uint8_t *mask, uint64_t key, uint64_t limit, uint64_t first, int64_t n);
     /* A selection: how many numbers (of those whose keys begin with `known`, after the first pass)
      * are in each bin of this pass, n < 2^31; how many have this key; mask = keys >= least that are
      * numbers. */
@@ -112,13 +117,19 @@ const lors_cpu_kernels *lors_cpu_kernels_get(void);
     int64_t LORS_KERNEL_NAME(widen_bf16, isa)(float *, const uint16_t *, int64_t);                \
     int64_t LORS_KERNEL_NAME(copy_f32, isa)(float *, const float *, int64_t);                     \
     void LORS_KERNEL_NAME(subtract, isa)(float *, const float *, const float *, int64_t);         \
+    void LORS_KERNEL_NAME(choose, isa)(float *, const float *, const float *, const uint8_t *,    \
+                                       int64_t);                                                  \
     void LORS_KERNEL_NAME(accumulate, isa)(double *, const lors_sum *, int64_t);                  \
     void LORS_KERNEL_NAME(elect_sign, isa)(int8_t *, const lors_sum *, int64_t);                  \
     void LORS_KERNEL_NAME(store_block, isa)(void *, lors_dtype, const lors_cpu_store *, int64_t,  \
                                             bool, lors_store_block *);                            \
     bool LORS_KERNEL_NAME(merge_block, isa)(void *, const lors_cpu_merge *, int64_t,              \
                                             lors_store_block *);                                  \
-    void LORS_KERNEL_NAME(dots_block, isa)(double[3], const float *, const float *, int64_t);    \
+    void LORS_KERNEL_NAME(gram_block, isa)(double *, const float *, int64_t, int32_t, int64_t);   \
+    void LORS_KERNEL_NAME(measure_block, isa)(double[4], const float *, const uint8_t *,          \
+                                              int64_t);                                           \
+    void LORS_KERNEL_NAME(combine, isa)(double *, const lors_columns *, int64_t);                 \
+    void LORS_KERNEL_NAME(random_mask, isa)(uint8_t *, uint64_t, uint64_t, uint64_t, int64_t);    \
     void LORS_KERNEL_NAME(select_bins, isa)(uint32_t[LORS_SELECT_BINS], const float *, int64_t,   \
                                             int32_t, uint32_t);                                   \
     uint32_t LORS_KERNEL_NAME(select_ties, isa)(const float *, int64_t, uint32_t);                \
@@ -153,9 +164,17 @@ lors_status lors_cpu_select_count(lors_queue *queue, const lors_selection *s, in
 lors_status lors_cpu_select_settle(lors_queue *queue, const lors_selection *s, int32_t pass);
 lors_status lors_cpu_keep_top(lors_queue *queue, const lors_selection *s, lors_view mask,
                               lors_view x, int64_t stride, uint64_t first, int64_t n);
+lors_status lors_cpu_drop_top(lors_queue *queue, const lors_selection *s, lors_view mask,
+                              lors_view x, int64_t stride, uint64_t first, int64_t n);
 lors_status lors_cpu_select_kept(lors_queue *queue, const lors_selection *s, lors_view kept);
+
+/* random.c */
 lors_status lors_cpu_keep_random(lors_queue *queue, lors_view mask, uint64_t key, double density,
                                  uint64_t first, int64_t n);
+uint64_t lors_cpu_rank_bytes(int64_t n_rows, int64_t n_cols);
+lors_status lors_cpu_keep_ranked(lors_queue *queue, lors_view mask, lors_view x,
+                                 const lors_ranking *ranking, uint64_t first, int64_t n_rows,
+                                 int64_t n_cols, lors_view scratch);
 
 /* low_rank.c */
 uint64_t lors_cpu_truncate_bytes(int32_t n_matrices, int64_t n_rows, int64_t n_cols,

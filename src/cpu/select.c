@@ -188,24 +188,31 @@ lors_status lors_cpu_keep_top(lors_queue *queue, const lors_selection *s, lors_v
     return LORS_OK;
 }
 
+lors_status lors_cpu_drop_top(lors_queue *queue, const lors_selection *s, lors_view mask,
+                              lors_view x, int64_t stride, uint64_t first, int64_t n)
+{
+    const float *values = lors_cpu_at(x);
+    uint8_t *out = lors_cpu_at(mask), kept[LORS_BLOCK];
+    for (int32_t slice = 0; slice < s->n_slices; slice++) {
+        for (int64_t begin = 0; begin < n; begin += LORS_BLOCK) {
+            int64_t count = n - begin < LORS_BLOCK ? n - begin : LORS_BLOCK;
+            uint8_t *piece = out + slice * stride + begin;
+            keep_slice(queue->kernels, slice_of(s, slice), kept, values + slice * stride + begin,
+                       first + (uint64_t)begin, count);
+            for (int64_t i = 0; i < count; i++) {
+                piece[i] = piece[i] && !kept[i];
+            }
+        }
+    }
+    return LORS_OK;
+}
+
 lors_status lors_cpu_select_kept(lors_queue *queue, const lors_selection *s, lors_view kept)
 {
     (void)queue;
     uint64_t *out = lors_cpu_at(kept);
     for (int32_t slice = 0; slice < s->n_slices; slice++) {
         out[slice] = slice_of(s, slice)->k;
-    }
-    return LORS_OK;
-}
-
-lors_status lors_cpu_keep_random(lors_queue *queue, lors_view mask, uint64_t key, double density,
-                                 uint64_t first, int64_t n)
-{
-    (void)queue;
-    uint8_t *out = lors_cpu_at(mask);
-    uint64_t limit = lors_random_limit(density);
-    for (int64_t i = 0; i < n; i++) {
-        out[i] = lors_random_keep(key, first + (uint64_t)i, limit);
     }
     return LORS_OK;
 }

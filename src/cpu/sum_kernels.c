@@ -146,7 +146,7 @@ add_counted(double *restrict out, double *restrict weights, const lors_cpu_sum *
             for (int v = 0; v < LORS_VECTORS; v++) {
                 lors_flags counted;
                 elect_vector(&counted, &term[v], s, m, first + i + LORS_WIDE * v);
-                lors_wide own = (lors_wide){0} + s->weights[m];
+                lors_wide own = (lors_wide){0} + s->shares[m];
                 own = (lors_wide)((lors_flags)own & counted);
                 add_counted_vector(&all, &weight, v, term[v], own, m == 0);
             }
@@ -163,7 +163,7 @@ static double least_divisor(const lors_sum *sum)
 {
     double magnitudes = 0;
     for (int32_t model = 0; model < sum->n_models; model++) {
-        magnitudes += fabs(sum->weights[model]);
+        magnitudes += fabs(sum->shares ? sum->shares[model] : sum->weights[model]);
     }
     return LORS_CANCELLED * magnitudes;
 }
@@ -319,6 +319,7 @@ static lors_cpu_sum plain_arrays_of(const lors_sum *sum, bool all)
     for (int32_t m = 0; m < sum->n_models; m++) {
         if (all || sum->weights[m] != 0) {
             s.slices[s.n_models] = m * sum->stride;
+            s.shares[s.n_models] = sum->shares ? sum->shares[m] : sum->weights[m];
             s.weights[s.n_models++] = sum->weights[m];
         }
     }

@@ -13,7 +13,7 @@ typedef struct lors_cpu_sum {
     const int8_t *signs;
     int32_t n_models;
     int64_t slices[LORS_MAX_MODELS]; /* where each model's slice begins */
-    double weights[LORS_MAX_MODELS];
+    double weights[LORS_MAX_MODELS], shares[LORS_MAX_MODELS];
 } lors_cpu_sum;
 
 /* As wide as the processor's vectors: what is wider the compiler takes through memory. */

@@ -162,56 +162,122 @@ static void compare_only_sets(ops_bench *bench)
 
 /* --- dots ------------------------------------------------------------------------------------- */
 
-static void check_dots(ops_bench *bench, const float *a, const float *b, int64_t n)
+/* Slices of `x`, n elements each and as many apart; every pair of them, block by block. */
+static void check_gram(ops_bench *bench, const float *x, int32_t n_slices, int64_t n)
 {
-    int64_t n_blocks = (n + LORS_BLOCK - 1) / LORS_BLOCK;
-    lors_view left = ops_copy_of(bench, a, n, 4), right = ops_copy_of(bench, b, n, 4);
-    lors_view out = ops_buffer_of(bench, 3 * n_blocks, 8);
-    assert_ok(bench->ops->reduce_dots(bench->queue, out, left, right, n));
+    int64_t n_blocks = (n + LORS_BLOCK - 1) / LORS_BLOCK, n_pairs = n_slices * (n_slices + 1) / 2;
+    lors_view in = ops_copy_of(bench, x, n_slices * n, 4);
+    lors_view out = ops_buffer_of(bench, n_pairs * n_blocks, 8);
+    assert_ok(bench->ops->gram(bench->queue, out, in, n, n_slices, n));
     const double *dots = ops_host(bench, out);
     for (int64_t block = 0; block < n_blocks; block++) {
         int64_t first = block * LORS_BLOCK, end = first + LORS_BLOCK < n ? first + LORS_BLOCK : n;
-        long double sums[3] = {0}, sizes_of[3] = {0};
-        for (int64_t i = first; i < end; i++) {
-            long double x = a[i], y = b[i], terms[3] = {x * x, x * y, y * y};
-            for (int d = 0; d < 3; d++) {
-                sums[d] += terms[d];
-                sizes_of[d] += fabsl(terms[d]);
+        for (int32_t a = 0, pair = 0; a < n_slices; a++) {
+            for (int32_t b = a; b < n_slices; b++, pair++) {
+                long double sum = 0, size = 0;
+                for (int64_t i = first; i < end; i++) {
+                    long double term = (long double)x[a * n + i] * x[b * n + i];
+                    sum += term;
+                    size += fabsl(term);
+                }
+                double found = dots[block * n_pairs + pair];
+                /* products of f32 are exact; n - 1 additions round */
+                expect(fabsl(found - sum) <= LORS_BLOCK * 0x1p-53L * size,
+                       "slices %d and %d of block %lld: %a", a, b, (long long)block, found);
             }
         }
-        for (int d = 0; d < 3; d++) { /* products of f32 are exact; n - 1 additions round */
-            expect(fabsl(dots[3 * block + d] - sums[d]) <= LORS_BLOCK * 0x1p-53L * sizes_of[d],
-                   "dot %d of block %lld: %a", d, (long long)block, dots[3 * block + d]);
-        }
     }
-    ops_record(bench, dots, (size_t)(3 * n_blocks) * sizeof *dots);
+    ops_record(bench, dots, (size_t)(n_pairs * n_blocks) * sizeof *dots);
     ops_clear(bench);
 }
 
-static void dots_are_summed_by_blocks(ops_bench *bench)
+static void gram_is_summed_by_blocks(ops_bench *bench)
 {
-    enum { N = 20000 };
-    float *a = malloc(N * sizeof *a), *b = malloc(N * sizeof *b);
+    enum { N = 20000, MOST = 6 };
+    float *x = malloc(MOST * N * sizeof *x);
     static const double scales[] = {1, 1e-38, 1e37};
     for (int scale = 0; scale < 3; scale++) {
-        synth_values(a, N, scales[scale], 6);
-        synth_values(b, N, scales[scale] / 7, 7);
+        synth_values(x, MOST * N, scales[scale], 6);
         for (int s = 0; s < N_SIZES; s++) {
-            check_dots(bench, a, b, sizes[s]);
+            check_gram(bench, x, 1 + (s + scale) % MOST, sizes[s]);
         }
     }
-    lors_view left = ops_copy_of(bench, a, N, 4), right = ops_copy_of(bench, b, N, 4);
+    check_gram(bench, x, MOST, N);
+    lors_view in = ops_copy_of(bench, x, 2 * N, 4);
     lors_view one = ops_buffer_of(bench, 9, 8), many = ops_buffer_of(bench, 9, 8);
-    assert_ok(bench->ops->reduce_dots(bench->queue, one, left, right, N));
+    assert_ok(bench->ops->gram(bench->queue, one, in, N, 2, N));
     for (uint64_t first = 0; first < N; first += LORS_BLOCK) {
         int64_t n = N - (int64_t)first < LORS_BLOCK ? N - (int64_t)first : LORS_BLOCK;
-        assert_ok(bench->ops->reduce_dots(
-            bench->queue, lors_view_at(many, 24 * (first / LORS_BLOCK)),
-            lors_view_at(left, 4 * first), lors_view_at(right, 4 * first), n));
+        assert_ok(bench->ops->gram(bench->queue, lors_view_at(many, 24 * (first / LORS_BLOCK)),
+                                   lors_view_at(in, 4 * first), N, 2, n));
     }
     assert_memory_equal(ops_host(bench, one), ops_host(bench, many), 72);
-    free(a);
-    free(b);
+    free(x);
+}
+
+/* --- measure ---------------------------------------------------------------------------------- */
+
+static void check_measure(ops_bench *bench, const float *x, const uint8_t *masks, int64_t n)
+{
+    enum { SLICES = 2, SUMS = 4 };
+    int64_t n_blocks = (n + LORS_BLOCK - 1) / LORS_BLOCK, n_sums = SLICES * SUMS * n_blocks;
+    lors_view in = ops_copy_of(bench, x, SLICES * n, 4), out = ops_buffer_of(bench, n_sums, 8);
+    lors_view kept = masks ? ops_copy_of(bench, masks, SLICES * n, 1) : LORS_NO_VIEW;
+    assert_ok(bench->ops->measure(bench->queue, out, in, kept, n, SLICES, n));
+    const double *sums = ops_host(bench, out);
+    for (int64_t block = 0; block < n_blocks; block++) {
+        int64_t first = block * LORS_BLOCK, end = first + LORS_BLOCK < n ? first + LORS_BLOCK : n;
+        for (int64_t slice = 0; slice < SLICES; slice++) {
+            long double wanted[SUMS] = {0};
+            for (int64_t i = slice * n + first; i < slice * n + end; i++) {
+                long double size = fabsl((long double)x[i]);
+                wanted[0] += size;
+                wanted[1] += !masks || masks[i] ? size : 0;
+                wanted[2] += !masks || masks[i] ? size * size : 0;
+                wanted[3] += x[i] != 0;
+            }
+            for (int s = 0; s < SUMS; s++) {
+                double found = sums[(block * SLICES + slice) * SUMS + s];
+                expect(fabsl(found - wanted[s]) <= LORS_BLOCK * 0x1p-52L * wanted[s],
+                       "sum %d of slice %lld: %a", s, (long long)slice, found);
+            }
+        }
+    }
+    ops_record(bench, sums, (size_t)n_sums * sizeof *sums);
+    ops_clear(bench);
+}
+
+static void measure_sums_magnitudes(ops_bench *bench)
+{
+    enum { N = 20000 };
+    float *x = malloc(2 * N * sizeof *x);
+    uint8_t *masks = malloc(2 * N);
+    synth_values(x, 2 * N, 1e-3, 11);
+    for (int64_t i = 0; i < 2 * N; i++) {
+        masks[i] = i % 3 == 0 ? (uint8_t)(i % 255 + 1) : 0; /* any byte but 0 keeps */
+        x[i] = i % 7 == 0 ? (i % 2 ? 0.0f : -0.0f) : x[i];
+    }
+    for (int s = 0; s < N_SIZES; s++) {
+        check_measure(bench, x, masks, sizes[s]);
+        check_measure(bench, x, NULL, sizes[s]);
+    }
+    free(x);
+    free(masks);
+}
+
+/* --- choose ----------------------------------------------------------------------------------- */
+
+static void choose_takes_bits(ops_bench *bench)
+{
+    static const float a[] = {1, -0.0f, 3, INFINITY, 5}, b[] = {-1, 2, NAN, 4, 0.0f};
+    static const uint8_t mask[] = {1, 0, 255, 0, 2};
+    static const float wanted[] = {1, 2, 3, 4, 5};
+    lors_view x = ops_copy_of(bench, a, 5, 4), y = ops_copy_of(bench, b, 5, 4);
+    lors_view kept = ops_copy_of(bench, mask, 5, 1), out = ops_buffer_of(bench, 5, 4);
+    assert_ok(bench->ops->choose(bench->queue, out, x, y, kept, 5));
+    assert_memory_equal(ops_host(bench, out), wanted, sizeof wanted);
+    assert_ok(bench->ops->choose(bench->queue, x, x, y, kept, 5)); /* in place */
+    assert_memory_equal(ops_host(bench, x), wanted, sizeof wanted);
 }
 
 int main(void)
@@ -221,7 +287,9 @@ int main(void)
         {"subtract: slices, each its own b or one for all", subtract_takes_slices},
         {"compare: bits", compare_looks_at_bits},
         {"compare: only sets", compare_only_sets},
-        {"reduce_dots: by blocks", dots_are_summed_by_blocks},
+        {"gram: by blocks", gram_is_summed_by_blocks},
+        {"measure: magnitudes by blocks", measure_sums_magnitudes},
+        {"choose: bits", choose_takes_bits},
     };
     return ops_run("vectors", cases, sizeof cases / sizeof *cases);
 }

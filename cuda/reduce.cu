@@ -1,0 +1,142 @@
+/* reduce.cu - sums over blocks of LORS_BLOCK elements: dot products of slices, and magnitudes. */
+#include <math.h>
+
+#include "backend/arithmetic.h"
+#include "cuda/cuda_internal.h"
+
+enum {
+    THREADS = 256,
+    MAX_GRID = 4096,    /* thread blocks of a launch: some waves of any card; the rest by strides */
+    MAX_GRID_Y = 65535, /* the most that a launch takes */
+    LANES = 8,          /* of a sum: part of the definition */
+    SUMS = 4,           /* the most that are made of one element */
+    TILE = 1024,        /* elements whose terms are in shared memory at a time */
+    STEPS = TILE / THREADS
+};
+
+static dim3 grid_of(int64_t n, int64_t n_along_y)
+{
+    int64_t n_blocks = lors_ceil_div(n, LORS_BLOCK);
+    return dim3((unsigned)(n_blocks < MAX_GRID ? n_blocks : (int64_t)MAX_GRID),
+                (unsigned)(n_along_y < MAX_GRID_Y ? n_along_y : (int64_t)MAX_GRID_Y));
+}
+
+template <int n_sums> struct lane_sums {
+    double terms[n_sums][TILE + LANES]; /* padded against bank clashes */
+    double lanes[n_sums][LANES];
+};
+
+/* Sums over one block of LORS_BLOCK by one thread block: `term(t, i)` gives the terms of element i.
+ * Lane l of each sum takes elements l, l + 8, ... in order, by one thread. */
+template <int n_sums, typename F>
+static __device__ void sum_block(lane_sums<n_sums> *sums, int64_t first, int64_t end, const F &term,
+                                 double *out)
+{
+    int which = (int)threadIdx.x / LANES, lane = (int)threadIdx.x % LANES;
+    double sum = 0;
+    for (int64_t tile = first; tile < end; tile += TILE) {
+        for (int j = 0; j < STEPS; j++) {
+            int at = j * THREADS + (int)threadIdx.x;
+            double terms[n_sums] = {}; /* 0 past the end, which changes no sum */
+            if (tile + at < end) {
+                term(terms, tile + at);
+            }
+            for (int s = 0; s < n_sums; s++) {
+                sums->terms[s][at] = terms[s];
+            }
+        }
+        __syncthreads();
+        for (int i = lane; i < TILE && which < n_sums; i += LANES) {
+            sum += sums->terms[which][i];
+        }
+        __syncthreads();
+    }
+    if (which < n_sums) {
+        sums->lanes[which][lane] = sum;
+    }
+    __syncthreads();
+    if (threadIdx.x < n_sums) { /* folded as the CPU folds its lanes */
+        const double *v = sums->lanes[threadIdx.x];
+        out[threadIdx.x] = ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]));
+    }
+    __syncthreads();
+}
+
+/* --- Dot products ----------------------------------------------------------------------------- */
+
+/* blockIdx.y: pairs of slices (i, j), i <= j, as they lie in the result. */
+static __global__ void gram_kernel(double *dots, const float *x, int64_t stride, int32_t n_slices,
+                                   int64_t n)
+{
+    __shared__ lane_sums<1> sums;
+    int32_t n_pairs = n_slices * (n_slices + 1) / 2;
+    int64_t n_blocks = (n + LORS_BLOCK - 1) / LORS_BLOCK;
+    for (int32_t pair = (int32_t)blockIdx.y; pair < n_pairs; pair += (int32_t)gridDim.y) {
+        int32_t i = 0, j = pair;
+        for (; j >= n_slices - i; i++) {
+            j -= n_slices - i;
+        }
+        const float *a = x + i * stride, *b = x + (i + j) * stride;
+        for (int64_t block = blockIdx.x; block < n_blocks; block += gridDim.x) {
+            int64_t first = block * LORS_BLOCK;
+            int64_t end = first + LORS_BLOCK < n ? first + LORS_BLOCK : n;
+            sum_block<1>(
+                &sums, first, end,
+                [=](double *term, int64_t at) { term[0] = (double)a[at] * (double)b[at]; },
+                dots + block * n_pairs + pair);
+        }
+    }
+}
+
+lors_status lors_cuda_gram(lors_queue *queue, lors_view dots, lors_view x, int64_t stride,
+                           int32_t n_slices, int64_t n)
+{
+    LORS_TRY(lors_cuda_enter(queue));
+    if (n == 0 || n_slices == 0) {
+        return LORS_OK;
+    }
+    int64_t n_pairs = (int64_t)n_slices * (n_slices + 1) / 2;
+    LORS_LAUNCH((gram_kernel), grid_of(n, n_pairs), THREADS, queue->stream,
+                lors_cuda_at<double>(dots), lors_cuda_at<const float>(x), stride, n_slices, n);
+    return lors_cuda_launched("gram");
+}
+
+/* --- Magnitudes ------------------------------------------------------------------------------- */
+
+/* blockIdx.y: slices. */
+static __global__ void measure_kernel(double *out, const float *x, const uint8_t *masks,
+                                      int64_t stride, int32_t n_slices, int64_t n)
+{
+    __shared__ lane_sums<SUMS> sums;
+    int64_t n_blocks = (n + LORS_BLOCK - 1) / LORS_BLOCK;
+    for (int32_t slice = (int32_t)blockIdx.y; slice < n_slices; slice += (int32_t)gridDim.y) {
+        const float *values = x + slice * stride;
+        const uint8_t *kept = masks ? masks + slice * stride : nullptr;
+        for (int64_t block = blockIdx.x; block < n_blocks; block += gridDim.x) {
+            int64_t first = block * LORS_BLOCK;
+            int64_t end = first + LORS_BLOCK < n ? first + LORS_BLOCK : n;
+            sum_block<SUMS>(
+                &sums, first, end,
+                [=](double *terms, int64_t at) {
+                    terms[0] = fabs((double)values[at]);
+                    terms[1] = !kept || kept[at] ? terms[0] : 0;
+                    terms[2] = terms[1] * terms[1];
+                    terms[3] = terms[0] != 0;
+                },
+                out + (block * n_slices + slice) * SUMS);
+        }
+    }
+}
+
+lors_status lors_cuda_measure(lors_queue *queue, lors_view sums, lors_view x, lors_view masks,
+                              int64_t stride, int32_t n_slices, int64_t n)
+{
+    LORS_TRY(lors_cuda_enter(queue));
+    if (n == 0 || n_slices == 0) {
+        return LORS_OK;
+    }
+    LORS_LAUNCH((measure_kernel), grid_of(n, n_slices), THREADS, queue->stream,
+                lors_cuda_at<double>(sums), lors_cuda_at<const float>(x),
+                lors_cuda_at<const uint8_t>(masks), stride, n_slices, n);
+    return lors_cuda_launched("measure");
+}
