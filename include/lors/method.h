@@ -14,7 +14,8 @@ extern "C" {
 typedef enum lors_param_kind {
     LORS_PARAM_NUMBER, /* a real number in [minimum, maximum] */
     LORS_PARAM_BOOL,   /* true or false */
-    LORS_PARAM_RANK    /* a count >= 0, a share such as "1%", or {energy: e} with 0 < e <= 1 */
+    LORS_PARAM_RANK,   /* a count >= 0, a share such as "1%", or {energy: e} with 0 < e <= 1 */
+    LORS_PARAM_CHOICE  /* one of `words` */
 } lors_param_kind;
 
 /* One parameter of a method, as written under `parameters:` in a recipe. */
@@ -29,6 +30,7 @@ typedef struct lors_param_info {
     const char *fallback;  /* the default in words, "1 / number of models"; NULL: required */
     double fallback_value; /* the default; RANK: as a share; NaN: 1 / number of models */
     const char *summary;   /* one line */
+    const char *const *words; /* CHOICE: NULL-terminated; fallback_value is an index into them */
 } lors_param_info;
 
 typedef struct lors_method_info {
@@ -37,10 +39,12 @@ typedef struct lors_method_info {
     const char *formula; /* one or more lines of plain text */
     const char *paper;   /* source of the method */
     bool needs_base;     /* base_model is required */
+    bool takes_base;     /* base_model is not required, but makes task vectors of the models */
     int32_t min_models;  /* number of models besides the base */
     int32_t max_models;  /* 0: no limit */
     bool base_is_model;  /* an entry of `models` that is the base itself stays a merged model
                             (linear); otherwise such an entry is dropped, its task vector being 0 */
+    bool compat_base_joins; /* with `compat: mergekit` the base is one of the models */
     bool uses_matrices;  /* treats whole matrices (low rank) within its scope */
     const char *scope;   /* the default scope in words ("attention, mlp"; "every tensor") */
     int32_t n_params;

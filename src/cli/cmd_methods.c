@@ -27,12 +27,24 @@ static const char *method_name_at(size_t index, const void *user)
 }
 
 /* "a number in (0, 1]", "true or false", ...: what may be written. */
+static void describe_words(const lors_param_info *param, cli_cell out)
+{
+    char all[200] = "";
+    size_t length = 0;
+    for (int32_t i = 0; param->words[i] && length < sizeof all - 32; ++i) {
+        int n = snprintf(all + length, sizeof all - length, "%s%s", i ? ", " : "", param->words[i]);
+        length += n > 0 ? (size_t)n : 0;
+    }
+    cli_fill(out, "%s", all);
+}
+
 static void describe_range(const lors_param_info *param, cli_cell out)
 {
     char low[32] = "-inf", high[32] = "inf";
     switch (param->kind) {
     case LORS_PARAM_BOOL: cli_fill(out, "true or false"); return;
     case LORS_PARAM_RANK: cli_fill(out, "7, \"1%%\" or {energy: 0.9}"); return;
+    case LORS_PARAM_CHOICE: describe_words(param, out); return;
     case LORS_PARAM_NUMBER: break;
     }
     /* A limit that no sensible value comes near only guards the arithmetic. */
@@ -105,7 +117,10 @@ static void show_method(const lors_method_info *method)
 static json_t *param_json(const lors_param_info *param, bool *failed)
 {
     static const char *const kinds[] = {
-        [LORS_PARAM_NUMBER] = "number", [LORS_PARAM_BOOL] = "bool", [LORS_PARAM_RANK] = "rank"};
+        [LORS_PARAM_NUMBER] = "number",
+        [LORS_PARAM_BOOL] = "bool",
+        [LORS_PARAM_RANK] = "rank",
+        [LORS_PARAM_CHOICE] = "choice"};
     json_t *item = json_object();
     cli_json_put(item, "name", cli_json_text(param->name), failed);
     cli_json_put(item, "kind", cli_json_text(kinds[param->kind]), failed);
@@ -115,6 +130,12 @@ static json_t *param_json(const lors_param_info *param, bool *failed)
         cli_json_put(item, "minimum", cli_json_number(param->minimum), failed);
         cli_json_put(item, "minimum_open", json_boolean(param->minimum_open), failed);
         cli_json_put(item, "maximum", cli_json_number(param->maximum), failed);
+    }
+    if (param->kind == LORS_PARAM_CHOICE) {
+        json_t *words = json_array();
+        for (int32_t i = 0; param->words[i]; ++i)
+            cli_json_append(words, cli_json_text(param->words[i]), failed);
+        cli_json_put(item, "words", words, failed);
     }
     cli_json_put(item, "default", cli_json_text(param->fallback), failed);
     cli_json_put(item, "summary", cli_json_text(param->summary), failed);

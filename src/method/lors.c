@@ -31,17 +31,17 @@ static bool is_base(const lors_call *call)
 }
 
 /* Full rank or density 1 in every model: all of the task vectors is kept. */
-static bool is_task_arithmetic(const lors_call *call)
+static const lors_method_def *instead(const lors_call *call)
 {
     int64_t shortest = call->n_rows < call->n_cols ? call->n_rows : call->n_cols;
     for (int32_t k = 0; k < call->n_models; k++) {
         const lors_cell *rank = &call->cells[RANK * call->n_models + k];
         bool full = rank->energy <= 0 && rank->number >= (double)shortest;
         if (!full && lors_call_number(call, DENSITY, k) < 1) {
-            return false;
+            return NULL;
         }
     }
-    return true;
+    return &lors_method_task_arithmetic;
 }
 
 static uint64_t state_bytes(const lors_call *call)
@@ -176,7 +176,7 @@ const lors_method_def lors_method_lors = {
              .params = params},
     .adds_to_base = true,
     .is_base = is_base,
-    .is_task_arithmetic = is_task_arithmetic,
+    .instead = instead,
     .state_bytes = state_bytes,
     .apply_matrix = apply_matrix,
 };

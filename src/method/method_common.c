@@ -2,6 +2,7 @@
 #include <math.h>
 
 #include "base/error.h"
+#include "base/rng.h"
 #include "method/method_table.h"
 
 /* Two-sum, as in the backends: the order of the models does not matter. */
@@ -58,10 +59,44 @@ uint64_t lors_method_keep_count(double density, uint64_t size)
     return count >= (double)size ? size : (uint64_t)count;
 }
 
+lors_status lors_method_take_values(lors_call *call)
+{
+    if (!call->base.memory) { /* they are task vectors already */
+        call->values = call->stack;
+        return LORS_OK;
+    }
+    return call->ops->subtract(call->queue, call->values, call->stack, call->stride, call->base, 0,
+                               call->n_models, call->count);
+}
+
+double lors_method_tree_sum(const double *values, uint64_t n, int64_t step)
+{
+    if (n <= 4) {
+        double sum = 0;
+        for (uint64_t i = 0; i < n; i++) {
+            sum += values[(int64_t)i * step];
+        }
+        return sum;
+    }
+    uint64_t half = n / 2;
+    return lors_method_tree_sum(values, half, step) +
+           lors_method_tree_sum(values + (int64_t)half * step, n - half, step);
+}
+
+uint64_t lors_method_blocks(const lors_call *call)
+{
+    return (call->n_elements + LORS_BLOCK - 1) / LORS_BLOCK;
+}
+
+uint64_t lors_method_model_key(const lors_call *call, int32_t model)
+{
+    lors_philox words = lors_philox_at(call->key, (uint64_t)model, 0x6d6f64656cu);
+    return (uint64_t)words.word[1] << 32 | words.word[0];
+}
+
 static lors_sum sum_of_none(const lors_call *call)
 {
-    return (lors_sum){
-        .stack = call->stack, .base = call->base, .stride = call->stride, .scale = 1};
+    return (lors_sum){.stack = call->stack, .base = call->base, .stride = call->stride, .scale = 1};
 }
 
 const lors_method_def lors_method_convert = {

@@ -8,7 +8,7 @@
  *              apply over all tiles. All models of a tile are present at once. Tiles may come in
  *              any order and from several threads; a tensor may be larger than memory.
  *   by matrix  (apply_matrix set) the whole tensor is one matrix, models come one batch after
- *              another, each adding its part to acc.
+ *              another, each adding its part to acc; or (whole set, too) all of them at once.
  *
  * Operations are queued, and may be done later than the callback returns: what the host is to see
  * goes into the call's results.
@@ -44,10 +44,15 @@ typedef struct lors_call {
     int64_t n_rows, n_cols; /* as a matrix: first dimension x product of the others */
     uint64_t n_elements;
     bool has_base;
+    bool is_layer_matrix;   /* a 2-D weight of attention or MLP: what low rank is for */
+    bool compat;            /* mergekit's rules where they differ */
+    uint64_t key;           /* of this tensor's random streams: seed and name */
+    const void *row;        /* of the method's family */
     const lors_cell *cells; /* [n_params][n_models]; global parameters repeat */
     lors_view state;        /* state_bytes */
-    const void *state_on_host; /* a copy, for a settle that asks for it */
-    double *constants;      /* [LORS_CALL_CONSTANTS], zeroed; for settle to leave to apply */
+    const void *state_on_host; /* a copy of its first settle_bytes */
+    lors_view staged;       /* settle_bytes, where a matrix's method may have its own copy */
+    double *constants;      /* [lors_method_constants], zeroed; for settle to leave to apply */
 
     /* A tile: elements first .. first + count - 1. Slices are `stride` elements apart. */
     uint64_t first;
@@ -55,9 +60,9 @@ typedef struct lors_call {
     lors_view base;    /* f32 [count]; absent without a base */
     lors_view stack;   /* f32 [n_models][stride], right behind the base: base is slice -1 */
     lors_view acc;     /* f64 [count]: what apply computes; added to the base if adds_to_base */
-    lors_view masks;   /* u8 [n_models][stride], scratch, where the method selects */
-    lors_view signs;   /* i8 [count], scratch, where the method selects */
-    lors_view values;  /* f32 [n_models][stride], scratch, where the method selects */
+    lors_view values;  /* f32 [n_models][stride], scratch, where the method asks for it */
+    lors_view masks;   /* u8 [n_models][stride], the same */
+    lors_view signs;   /* i8 [count], the same */
     double *weights;   /* [n_models], host scratch */
 
     /* A batch of matrices: models from_model .. from_model + n_batch - 1 (in the plan: the largest
@@ -70,32 +75,42 @@ typedef struct lors_call {
     lors_view x;       /* f32 */
     lors_view delta;   /* f32, scratch */
     lors_view low;     /* f32, scratch */
-    lors_view scratch; /* ops->truncate_bytes */
+    lors_view scratch; /* ops->truncate_bytes; where it is set: def->scratch_bytes */
     lors_view kept;    /* u64 [n_batch] */
     lors_model_result *results; /* [n_models] */
 } lors_call;
 
-enum { LORS_CALL_CONSTANTS = 4 };
+enum { LORS_CALL_CONSTANTS = 4 }; /* besides one a model */
+
+/* Work space of a tile that a method may ask for. */
+enum { LORS_USES_VALUES = 1, LORS_USES_MASKS = 2, LORS_USES_SIGNS = 4 };
 
 typedef struct lors_method_def {
     lors_method_info info;
-    bool adds_to_base; /* acc is an update of the base; else it is the whole result */
-    bool selects;      /* uses masks, signs and values */
-    bool settles_on_host; /* settle reads state_on_host */
-    int32_t n_surveys;
+    const void *row;   /* what tells it from others of its family; becomes call->row */
+    bool adds_to_base; /* acc is an update of the base, where there is one; else the whole result */
+    bool by_rows;      /* tiles hold whole rows of the matrix */
+    bool whole;        /* apply_matrix is called once, with all models; it may overwrite x */
+    int32_t uses;      /* LORS_USES_... */
+    int32_t (*surveys)(const lors_call *call); /* passes before apply; NULL: none */
     /* Can these parameters be used? Called by the plan for every tensor: cells, shape, n_models are
      * set, views are not. Errors: ERR_RECIPE. NULL: always. */
     lors_status (*check)(const lors_call *call);
     /* Does the method leave the tensor at its base, whatever the weights of the models? NULL:
      * no. */
     bool (*is_base)(const lors_call *call);
-    /* Is nothing left out, so that the method is plain task arithmetic of the same weights and
-     * lambda? The plan then takes that instead, which gives the same to the bit. NULL: no. */
-    bool (*is_task_arithmetic)(const lors_call *call);
-    /* Do models that are all equal give that model, wherever the base lies? Then they do so to the
-     * bit, also where base + (model - base) would round. NULL: no. */
+    /* What does the same with these parameters, by its own parameters of the same names: a simpler
+     * method (task arithmetic, where nothing is left out), or a variant that is driven otherwise;
+     * NULL: itself. The plan takes that instead. */
+    const struct lors_method_def *(*instead)(const lors_call *call);
+    /* Where all models have the same value in an element, is that the result but for rounding,
+     * wherever the base lies? Then it is so to the bit, also where base + (model - base) would
+     * round. Asked when all is settled. NULL: no. */
     bool (*keeps_equal)(const lors_call *call);
     uint64_t (*state_bytes)(const lors_call *call); /* NULL: none */
+    uint64_t (*settle_bytes)(const lors_call *call); /* of the state, from its beginning, that
+                                                        settle reads on the host; NULL: none */
+    uint64_t (*scratch_bytes)(const lors_call *call); /* for a tile of call->tile, or a matrix */
     lors_status (*begin)(lors_call *call);          /* before the first survey; NULL: nothing */
     lors_status (*survey)(lors_call *call, int32_t pass);
     lors_status (*settle)(lors_call *call, int32_t pass);
@@ -106,6 +121,18 @@ typedef struct lors_method_def {
     lors_status (*apply)(lors_call *call);
     lors_status (*apply_matrix)(lors_call *call);   /* state: one for all batches */
 } lors_method_def;
+
+/* How many numbers settle may leave to apply: for each row where tiles hold whole rows. */
+static inline uint64_t lors_method_constants(const lors_method_def *def, const lors_call *call)
+{
+    uint64_t n_rows = def && def->by_rows && call->n_rows > 0 ? (uint64_t)call->n_rows : 1;
+    return n_rows * (uint64_t)call->n_models + LORS_CALL_CONSTANTS;
+}
+
+static inline int32_t lors_method_surveys(const lors_method_def *def, const lors_call *call)
+{
+    return def->surveys ? def->surveys(call) : 0;
+}
 
 static inline double lors_call_number(const lors_call *call, int32_t param, int32_t model)
 {

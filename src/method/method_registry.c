@@ -4,8 +4,30 @@
 #include "method/method_table.h"
 
 static const lors_method_def *const methods[] = {
-    &lors_method_lors, &lors_method_linear, &lors_method_task_arithmetic,
-    &lors_method_ties, &lors_method_slerp,
+    &lors_method_lors,
+    &lors_method_chain,
+    &lors_method_linear,
+    &lors_method_task_arithmetic,
+    &lors_method_ties,
+    &lors_method_dare_linear,
+    &lors_method_dare_ties,
+    &lors_method_della,
+    &lors_method_della_linear,
+    &lors_method_breadcrumbs,
+    &lors_method_breadcrumbs_ties,
+    &lors_method_sce,
+    &lors_method_slerp,
+    &lors_method_nuslerp,
+    &lors_method_multislerp,
+    &lors_method_karcher,
+    &lors_method_model_stock,
+    &lors_method_metagpt,
+    &lors_method_geometric_median,
+    &lors_method_nearswap,
+    &lors_method_ram,
+    &lors_method_magmax,
+    &lors_method_consensus,
+    &lors_method_emr,
 };
 
 enum { N_METHODS = sizeof methods / sizeof *methods };

@@ -4,8 +4,18 @@
 
 #include "method/method_def.h"
 
-extern const lors_method_def lors_method_lors, lors_method_linear, lors_method_ties,
-    lors_method_slerp;
+extern const lors_method_def lors_method_lors, lors_method_linear, lors_method_slerp;
+/* sparse.c */
+extern const lors_method_def lors_method_ties, lors_method_dare_linear, lors_method_dare_ties,
+    lors_method_della, lors_method_della_linear, lors_method_breadcrumbs,
+    lors_method_breadcrumbs_ties;
+/* angles.c */
+extern const lors_method_def lors_method_nuslerp, lors_method_multislerp, lors_method_karcher,
+    lors_method_model_stock, lors_method_metagpt, lors_method_geometric_median;
+/* columns.c */
+extern const lors_method_def lors_method_nearswap, lors_method_ram, lors_method_magmax,
+    lors_method_consensus, lors_method_emr;
+extern const lors_method_def lors_method_sce, lors_method_chain;
 
 #define LORS_COUNT_OF(array) ((int32_t)(sizeof(array) / sizeof *(array)))
 
@@ -13,6 +23,23 @@ extern const lors_method_def lors_method_lors, lors_method_linear, lors_method_t
 #define LORS_PARAM_WEIGHT(is_required, in_words, number)                                       \
     {"weight", LORS_PARAM_NUMBER, true, is_required, -1e30, 1e30, false, in_words, number,     \
      "how much of this model goes in; may be negative"}
+
+#define LORS_PARAM_LAMBDA(in_words, number)                                                    \
+    {"lambda", LORS_PARAM_NUMBER, false, false, -1e30, 1e30, false, in_words, number,          \
+     "scale of the whole update"}
+
+#define LORS_PARAM_DENSITY(summary)                                                            \
+    {"density", LORS_PARAM_NUMBER, true, false, 0, 1, false, "1", 1, summary}
+
+/* The task vectors in this tile, rounded to f32, into call->values: what magnitudes are compared
+ * of. */
+lors_status lors_method_take_values(lors_call *call);
+/* Sum of every `step`-th of n * step numbers, by a fixed tree: over the blocks of a tensor. */
+double lors_method_tree_sum(const double *values, uint64_t n, int64_t step);
+/* Blocks of LORS_BLOCK of the tensor, and of the tensor before this tile. */
+uint64_t lors_method_blocks(const lors_call *call);
+/* The key of a model's random stream for this tensor. */
+uint64_t lors_method_model_key(const lors_call *call, int32_t model);
 
 /* Copy the weights of all models into call->weights; returns their sum. */
 double lors_method_weights(const lors_call *call, int32_t param);

@@ -16,45 +16,45 @@ static const lors_param_info params[] = {
     {"t", LORS_PARAM_NUMBER, false, true, 0, 1, false, NULL, 0, "0 gives the base, 1 the model"},
 };
 
-static uint64_t block_count(uint64_t n)
-{
-    return (n + LORS_BLOCK - 1) / LORS_BLOCK;
-}
-
 static uint64_t state_bytes(const lors_call *call)
 {
-    return 3 * sizeof(double) * block_count(call->n_elements);
+    return 3 * sizeof(double) * lors_method_blocks(call);
 }
 
+static int32_t surveys(const lors_call *call)
+{
+    (void)call;
+    return 1;
+}
+
+/* The base lies right before the model's slice, so that the two form a stack. */
 static lors_status survey(lors_call *call, int32_t pass)
 {
     (void)pass;
     lors_view dots = lors_view_at(call->state, 3 * sizeof(double) * (call->first / LORS_BLOCK));
-    return call->ops->reduce_dots(call->queue, dots, call->base, call->stack, call->count);
+    return call->ops->gram(call->queue, dots, call->base, call->stride, 2, call->count);
 }
 
-/* Pairwise sum of every third number: a fixed tree over the blocks. */
-static double tree_sum(const double *dots, uint64_t n)
+/* mergekit's for norms that are all but zero: such a tensor is taken as it is. */
+static double floored(double norm)
 {
-    if (n <= 4) {
-        double sum = 0;
-        for (uint64_t i = 0; i < n; i++) {
-            sum += dots[3 * i];
-        }
-        return sum;
-    }
-    uint64_t half = n / 2;
-    return tree_sum(dots, half) + tree_sum(dots + 3 * half, n - half);
+    return norm > 1e-8 ? norm : 1;
 }
 
 static lors_status settle(lors_call *call, int32_t pass)
 {
     (void)pass;
     const double *dots = call->state_on_host;
-    uint64_t n = block_count(call->n_elements);
-    double t = lors_call_number(call, T, 0);
-    double aa = tree_sum(dots, n), ab = tree_sum(dots + 1, n), bb = tree_sum(dots + 2, n);
-    double cosine = aa > 0 && bb > 0 ? ab / (sqrt(aa) * sqrt(bb)) : 1;
+    uint64_t n = lors_method_blocks(call);
+    double t = lors_call_number(call, T, 0), cosine = 1;
+    double a = sqrt(lors_method_tree_sum(dots, n, 3));
+    double ab = lors_method_tree_sum(dots + 1, n, 3);
+    double b = sqrt(lors_method_tree_sum(dots + 2, n, 3));
+    if (call->compat) {
+        cosine = ab / (floored(a) * floored(b));
+    } else if (a > 0 && b > 0) {
+        cosine = ab / (a * b);
+    }
     call->constants[0] = 1 - t;
     call->constants[1] = t;
     if (fabs(cosine) <= 0.9995) {
@@ -65,7 +65,6 @@ static lors_status settle(lors_call *call, int32_t pass)
     return LORS_OK;
 }
 
-/* The base lies right before the model's slice, so that the two form a stack. */
 static lors_status apply(lors_call *call)
 {
     lors_sum sum = {.stack = call->base,
@@ -89,9 +88,9 @@ const lors_method_def lors_method_slerp = {
              .scope = "every tensor",
              .n_params = LORS_COUNT_OF(params),
              .params = params},
-    .settles_on_host = true,
-    .n_surveys = 1,
+    .surveys = surveys,
     .state_bytes = state_bytes,
+    .settle_bytes = state_bytes,
     .survey = survey,
     .settle = settle,
     .apply = apply,

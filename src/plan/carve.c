@@ -21,10 +21,25 @@ static int64_t aligned_stride(uint64_t n)
     return (int64_t)((n + step - 1) / step * step);
 }
 
-int64_t lors_plan_tile(const lors_plan *plan, uint64_t n)
+uint64_t lors_plan_step(const lors_job *job, uint64_t step)
+{
+    uint64_t a = step, b = (uint64_t)job->n_cols;
+    if (!job->def || !job->def->by_rows || b == 0) {
+        return step;
+    }
+    while (b > 0) { /* their greatest common divisor */
+        uint64_t rest = a % b;
+        a = b;
+        b = rest;
+    }
+    return step / a * (uint64_t)job->n_cols;
+}
+
+int64_t lors_plan_tile(const lors_plan *plan, const lors_job *job, uint64_t n)
 {
     uint64_t tile = (uint64_t)plan->ops->tile_elements;
-    return (int64_t)(tile == 0 || n < tile ? n : tile);
+    tile = tile == 0 ? n : lors_plan_step(job, tile);
+    return (int64_t)(n < tile ? n : tile);
 }
 
 lors_call lors_plan_call(const lors_plan *plan, const lors_job *job)
@@ -34,7 +49,12 @@ lors_call lors_plan_call(const lors_plan *plan, const lors_job *job)
                        .n_rows = job->n_rows,
                        .n_cols = job->n_cols,
                        .n_elements = job->source->n_elements,
-                       .has_base = plan->base != NULL,
+                       .has_base = plan->base && job->def &&
+                                   (job->def->info.needs_base || job->def->info.takes_base),
+                       .is_layer_matrix = job->is_layer_matrix,
+                       .compat = plan->recipe->compat,
+                       .key = job->key,
+                       .row = job->def ? job->def->row : NULL,
                        .cells = job->cells,
                        .n_batch = job->n_batch,
                        .exact = plan->exact};
@@ -44,6 +64,12 @@ uint64_t lors_plan_state_bytes(const lors_plan *plan, const lors_job *job)
 {
     lors_call call = lors_plan_call(plan, job);
     return job->def && job->def->state_bytes ? job->def->state_bytes(&call) : 0;
+}
+
+uint64_t lors_plan_settle_bytes(const lors_plan *plan, const lors_job *job)
+{
+    lors_call call = lors_plan_call(plan, job);
+    return job->def && job->def->settle_bytes ? job->def->settle_bytes(&call) : 0;
 }
 
 /* The largest rank that some model asks of this matrix. */
@@ -65,18 +91,18 @@ static uint64_t carve_tile(const lors_plan *plan, const lors_job *job, lors_view
                            lors_call *call)
 {
     uint64_t filled = 0, n = (uint64_t)job->n_models;
-    uint64_t tile = (uint64_t)lors_plan_tile(plan, job->unit_elements);
+    uint64_t tile = (uint64_t)lors_plan_tile(plan, job, job->unit_elements);
     call->stride = aligned_stride(tile);
     call->tile = (int64_t)tile;
     uint64_t slice = (uint64_t)call->stride;
     call->base = take(at, &filled, slice * sizeof(float));
     call->stack = take(at, &filled, n * slice * sizeof(float));
     call->acc = take(at, &filled, slice * sizeof(double));
-    if (job->def->selects) {
-        call->values = take(at, &filled, n * slice * sizeof(float));
-        call->masks = take(at, &filled, n * slice);
-        call->signs = take(at, &filled, slice);
-    }
+    int32_t uses = job->def->uses;
+    call->values = take(at, &filled, uses & LORS_USES_VALUES ? n * slice * sizeof(float) : 0);
+    call->masks = take(at, &filled, uses & LORS_USES_MASKS ? n * slice : 0);
+    call->signs = take(at, &filled, uses & LORS_USES_SIGNS ? slice : 0);
+    call->scratch = take(at, &filled, job->def->scratch_bytes ? job->def->scratch_bytes(call) : 0);
     if (job->n_ranges <= 1) {
         call->state = take(at, &filled, lors_plan_state_bytes(plan, job));
     }
@@ -92,18 +118,21 @@ static uint64_t carve_matrix(const lors_plan *plan, const lors_job *job, lors_vi
 {
     uint64_t filled = 0, elements = job->source->n_elements, batch = (uint64_t)job->n_batch;
     call->stride = aligned_stride(elements);
-    call->tile = lors_plan_tile(plan, elements);
+    call->tile = lors_plan_tile(plan, job, elements);
     uint64_t slice = (uint64_t)call->stride, stack = batch * slice * sizeof(float);
+    bool whole = job->def->whole;
     call->base = take(at, &filled, slice * sizeof(float));
     call->x = take(at, &filled, stack);
-    call->delta = take(at, &filled, stack);
-    call->low = take(at, &filled, stack);
+    call->delta = take(at, &filled, whole ? 0 : stack);
+    call->low = take(at, &filled, whole ? slice * sizeof(float) : stack);
     call->acc = take(at, &filled, slice * sizeof(double));
     call->masks = take(at, &filled, (batch - 1) * slice + (uint64_t)call->tile);
     call->state = take(at, &filled, lors_plan_state_bytes(plan, job));
-    call->scratch = take(
-        at, &filled,
-        plan->ops->truncate_bytes(job->n_batch, job->n_rows, job->n_cols, largest_rank(plan, job)));
+    uint64_t scratch = job->def->scratch_bytes
+                           ? job->def->scratch_bytes(call)
+                           : plan->ops->truncate_bytes(job->n_batch, job->n_rows, job->n_cols,
+                                                       largest_rank(plan, job));
+    call->scratch = take(at, &filled, scratch);
     return filled;
 }
 

@@ -121,16 +121,22 @@ static int32_t least(int32_t a, int32_t b)
     return a < b ? a : b;
 }
 
-static void cut_job(lors_job *job, uint64_t unit, int32_t n_batch)
+static void cut_job(const lors_plan *plan, lors_job *job, uint64_t unit, int32_t n_batch)
 {
+    uint64_t step = lors_plan_step(job, LORS_UNIT_STEP);
+    unit = unit < step ? step : unit / step * step;
     uint64_t total = job->def ? job->source->n_elements : job->out_bytes;
     unit = job->by_matrix ? total : job->def ? unit : LORS_COPY_BYTES;
     job->unit_elements = total < unit ? total : unit;
     job->n_ranges =
         total == 0 ? 0 : (int32_t)((total + job->unit_elements - 1) / job->unit_elements);
     bool one = job->n_ranges <= 1 || !job->def;
-    job->n_phases = one ? 1 : job->def->n_surveys + 1;
-    job->n_batch = job->by_matrix ? least(n_batch, job->n_models) : 0;
+    lors_call call = lors_plan_call(plan, job);
+    job->n_phases = one ? 1 : lors_method_surveys(job->def, &call) + 1;
+    bool whole = job->by_matrix && job->def->whole;
+    job->n_batch = whole            ? job->n_models
+                   : job->by_matrix ? least(n_batch, job->n_models)
+                                    : 0;
 }
 
 static uint64_t largest(uint64_t a, uint64_t b)
@@ -161,16 +167,14 @@ static lors_memory_plan measure(lors_plan *plan, uint64_t unit, int32_t n_worker
     for (int64_t j = 0; j < plan->n_jobs; j++) {
         lors_job *job = &plan->jobs[j];
         lors_results results;
-        cut_job(job, unit, n_batch);
+        cut_job(plan, job, unit, n_batch);
         lors_call call = lors_plan_call(plan, job);
         m.slot = largest(m.slot, step_bytes(job));
         uint64_t out_element = job->def ? (uint64_t)lors_dtype_bits(job->out_dtype) / 8 : 1;
         m.out = largest(m.out, job->unit_elements * out_element);
         m.compute = largest(m.compute, lors_plan_carve(plan, job, LORS_NO_VIEW, &call));
         m.results = largest(m.results, lors_plan_carve_results(job, LORS_NO_VIEW, &results));
-        if (job->def && job->def->settles_on_host) {
-            m.survey = largest(m.survey, lors_plan_state_bytes(plan, job));
-        }
+        m.survey = largest(m.survey, lors_plan_settle_bytes(plan, job));
         if (job->n_ranges > 1) {
             state = largest(state, lors_plan_state_bytes(plan, job));
         }

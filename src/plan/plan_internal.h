@@ -30,8 +30,10 @@ typedef struct lors_job {
     const lors_method_def *def;      /* NULL: bytes are copied */
     int32_t n_models;                /* of this job: 0 where it is copied or converted */
     const lors_cell *cells;          /* [n_params][n_models] */
+    uint64_t key;                    /* of its random streams */
     int64_t n_rows, n_cols;
     bool reads_source, by_matrix;
+    bool is_layer_matrix;            /* a 2-D weight of attention or MLP */
     bool skip;                       /* a run over part of the plan leaves it out */
     int32_t n_batch;                 /* of a matrix: models at a time; else 0 */
     int32_t device;                  /* which of the plan's devices computes it */
@@ -135,8 +137,13 @@ struct lors_plan {
     lors_arena *arena;
 };
 
-/* Elements of a tile for a job of `n` elements on this plan's backend. */
-int64_t lors_plan_tile(const lors_plan *plan, uint64_t n);
+/* Elements of a tile for a unit of `n` elements of the job on this plan's backend. */
+int64_t lors_plan_tile(const lors_plan *plan, const lors_job *job, uint64_t n);
+/* The least multiple of `step` elements that the job's rows fill; `step` itself where tiles need no
+ * whole rows. */
+uint64_t lors_plan_step(const lors_job *job, uint64_t step);
+/* Bytes of the method's state that its settle reads on the host. */
+uint64_t lors_plan_settle_bytes(const lors_plan *plan, const lors_job *job);
 /* Rounded up to LORS_VIEW_ALIGN. */
 uint64_t lors_plan_padded(uint64_t n_bytes);
 /* Bytes of the method's state for one job. */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/hash.h"
 #include "base/text.h"
 #include "plan/plan_internal.h"
 
@@ -45,14 +46,8 @@ static bool looks_quantised(const lors_ckpt_tensor *tensor)
            !lors_dtype_is_float(tensor->dtype);
 }
 
-/* The method's own default where the recipe gives no scope: matrices of attention and MLP for
- * methods that treat matrices, else everything. */
-static bool in_default_scope(const resolver *r, const lors_job *job,
-                             const lors_tensor_name *described)
+static bool is_layer_matrix(const lors_job *job, const lors_tensor_name *described)
 {
-    if (!r->method->info.uses_matrices) {
-        return true;
-    }
     bool role = (described->role >= LORS_ROLE_ATTENTION_Q && described->role <= LORS_ROLE_MLP);
     return role && job->source->n_dims == 2 && described->is_weight;
 }
@@ -61,8 +56,8 @@ static bool in_scope(const resolver *r, const lors_job *job, const lors_tensor_n
 {
     const lors_recipe *recipe = r->plan->recipe;
     lors_subject subject = {job->name, described};
-    if (recipe->n_scope == 0) {
-        return in_default_scope(r, job, described);
+    if (recipe->n_scope == 0) { /* for methods that treat matrices those of attention and MLP */
+        return !r->method->info.uses_matrices || job->is_layer_matrix;
     }
     for (int32_t i = 0; i < recipe->n_scope; i++) {
         if (lors_selector_matches(recipe->scope[i].selector, &subject)) {
@@ -231,11 +226,14 @@ static lors_status check_parameters(const resolver *r, lors_job *job)
 static lors_status simplify(const resolver *r, lors_job *job, const lors_tensor_name *described)
 {
     lors_call call = lors_plan_call(r->plan, job);
-    if (job->treatment == LORS_TREAT_COPY || !job->def->is_task_arithmetic ||
-        !job->def->is_task_arithmetic(&call)) {
+    const lors_method_def *instead = job->treatment != LORS_TREAT_COPY && job->def->instead
+                                         ? job->def->instead(&call)
+                                         : NULL;
+    if (!instead) {
         return LORS_OK;
     }
-    set(job, job->treatment, &lors_method_task_arithmetic, "all is kept: task arithmetic");
+    bool plain = instead == &lors_method_task_arithmetic;
+    set(job, job->treatment, instead, plain ? "all is kept: task arithmetic" : job->reason);
     return resolve_cells(r, job, described);
 }
 
@@ -247,7 +245,8 @@ static void finish_job(const resolver *r, lors_job *job)
         job->n_models = 0;
         job->def = job->out_dtype != source ? &lors_method_convert : NULL;
     }
-    job->reads_source = !job->def || job->def->info.needs_base;
+    job->reads_source = !job->def || job->def->info.needs_base ||
+                        (job->def->info.takes_base && r->plan->base);
     job->by_matrix = job->def && job->def->apply_matrix;
     job->out_bytes = job->def
                          ? job->source->n_elements * (uint64_t)lors_dtype_bits(job->out_dtype) / 8
@@ -259,9 +258,11 @@ static lors_status resolve_job(const resolver *r, lors_job *job)
     const lors_ckpt_tensor *source = job->source;
     lors_tensor_name described;
     lors_name_describe(job->name, &described);
-    job->n_rows = source->n_dims > 0 ? source->shape[0] : 1;
+    job->n_rows = source->n_dims > 1 ? source->shape[0] : 1; /* a vector is one row */
     job->n_cols = job->n_rows > 0 ? (int64_t)(source->n_elements / (uint64_t)job->n_rows) : 0;
+    job->is_layer_matrix = is_layer_matrix(job, &described);
     choose_treatment(r, job, &described);
+    job->key = lors_xxh64_of(described.canonical, strlen(described.canonical)) ^ r->plan->seed;
     LORS_TRY(check_dtypes(r, job));
     if (job->treatment != LORS_TREAT_COPY) {
         LORS_TRY(resolve_cells(r, job, &described));

@@ -93,6 +93,7 @@ struct lors_recipe {
     int32_t n_scope;
     lors_outside outside;   /* what happens outside a scope: `outside: weighted | base` */
     bool merge_sinusoid;    /* parameter merge_encoder_positions: true */
+    bool compat;            /* compat: mergekit: its rules where they differ */
     bool has_dtype, has_out_dtype, has_seed;
     lors_dtype dtype, out_dtype;
     uint64_t seed;

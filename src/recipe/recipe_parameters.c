@@ -12,7 +12,7 @@ enum { MAX_NAMES = 64 };
 /* Parameters of every method; all are global. */
 static const char *const COMMON[] = {"scope", "outside", "merge_encoder_positions"};
 static const char *const TOP_KEYS[] = {"merge_method", "base_model", "models", "dtype", "out_dtype",
-                                       "seed", "name", "tokenizer_source"};
+                                       "seed", "name", "compat", "tokenizer_source"};
 enum { N_COMMON = sizeof COMMON / sizeof COMMON[0], N_TOP = sizeof TOP_KEYS / sizeof TOP_KEYS[0] };
 
 static bool is_one_of(const char *word, const char *const *names, size_t n)
@@ -54,7 +54,8 @@ bool lors_recipe_is_parameter(const char *key)
 
 bool lors_recipe_is_plain_key(const char *key)
 {
-    return strcmp(key, "dtype") == 0 || strcmp(key, "out_dtype") == 0 || strcmp(key, "seed") == 0;
+    return strcmp(key, "dtype") == 0 || strcmp(key, "out_dtype") == 0 || strcmp(key, "seed") == 0
+           || strcmp(key, "compat") == 0;
 }
 
 lors_status lors_recipe_put_plain(lors_recipe *recipe, const char *key, const lors_yaml *value)
@@ -63,6 +64,8 @@ lors_status lors_recipe_put_plain(lors_recipe *recipe, const char *key, const lo
     if (strcmp(key, "seed") == 0) {
         LORS_TRY(lors_read_seed(&at, value, &recipe->seed));
         recipe->has_seed = true;
+    } else if (strcmp(key, "compat") == 0) {
+        LORS_TRY(lors_read_compat(&at, value, &recipe->compat));
     } else if (strcmp(key, "dtype") == 0) {
         LORS_TRY(lors_read_dtype(&at, value, &recipe->dtype));
         recipe->has_dtype = true;
@@ -90,14 +93,14 @@ lors_status lors_recipe_put_method(lors_recipe *recipe, const char *name, lors_p
     const lors_method_info *method = lors_method_find(name);
     if (!method) {
         const char *names[MAX_NAMES + 1] = {NULL};
-        char shown[LORS_ESCAPED_MAX], near[128], all[512];
+        char shown[LORS_ESCAPED_MAX], near[128];
         for (int32_t i = 0; i < lors_method_count() && i < MAX_NAMES; i++) {
             names[i] = lors_method_at(i)->name;
         }
         return lors_recipe_fail(recipe->label, place, "merge_method",
-                                "unknown method '%s'%s (allowed: %s)",
+                                "unknown method '%s'%s (`lors methods` lists them)",
                                 lors_escape_text(name, shown),
-                                lors_recipe_suggest(name, names, near), join_names(names, all));
+                                lors_recipe_suggest(name, names, near));
     }
     recipe->method = method;
     recipe->method_place = place;

@@ -38,6 +38,8 @@ lors_status lors_read_seed(const lors_value_context *at, const lors_yaml *node, 
 lors_status lors_read_dtype(const lors_value_context *at, const lors_yaml *node, lors_dtype *out);
 lors_status lors_read_outside(const lors_value_context *at, const lors_yaml *node,
                               lors_outside *out);
+/* `mergekit` or `none`. */
+lors_status lors_read_compat(const lors_value_context *at, const lors_yaml *node, bool *out);
 /* Text, or {layers: A-B}, which is how YAML reads an entry `layers: A-B`. */
 lors_status lors_read_selector(const lors_value_context *at, const lors_yaml *node,
                                bool allow_substring, lors_selector **out);

@@ -11,7 +11,7 @@
 
 static const char *const TOP_KEYS[] = {
     "merge_method", "base_model", "models", "parameters", "scope", "dtype",
-    "out_dtype",    "seed",       "name",   "tokenizer_source", NULL};
+    "out_dtype",    "seed",       "name",   "compat", "tokenizer_source", NULL};
 static const char *const MODEL_KEYS[] = {"model", "parameters", NULL};
 
 /* Keys of mergekit that would change the result: never ignored. */
@@ -60,7 +60,7 @@ static lors_status check_top_key(const lors_recipe *recipe, const lors_yaml_item
     }
     return FAIL(recipe, item->place, NULL,
                 "unknown key '%s'%s (allowed: merge_method, base_model, models, parameters, scope, "
-                "dtype, out_dtype, seed, name, tokenizer_source)",
+                "dtype, out_dtype, seed, name, compat, tokenizer_source)",
                 shown, lors_recipe_suggest(item->key, TOP_KEYS, near));
 }
 
@@ -229,6 +229,22 @@ static void drop_base_entries(lors_recipe *recipe)
     recipe->n_models = kept;
 }
 
+/* A base that mergekit merges as one more model. */
+static lors_status join_base(lors_recipe *recipe)
+{
+    if (!recipe->compat || !recipe->method->compat_base_joins || !recipe->base_path) {
+        return LORS_OK;
+    }
+    for (int32_t i = 0; i < recipe->n_models; i++) {
+        if (lors_recipe_same_place(recipe->base_path, &recipe->base_identity,
+                                   recipe->models[i].path, &recipe->models[i].identity)) {
+            return LORS_OK;
+        }
+    }
+    return lors_recipe_add_model_at(recipe, "base_model", recipe->base_written,
+                                    recipe->base_place);
+}
+
 static lors_status check_counts(const lors_recipe *recipe)
 {
     const lors_method_info *method = recipe->method;
@@ -338,6 +354,7 @@ static lors_status read_root(lors_recipe *recipe, const lors_yaml *root)
                     "'- model: FOLDER' each");
     }
     drop_base_entries(recipe);
+    LORS_TRY(join_base(recipe));
     return lors_recipe_check(recipe);
 }
 

@@ -248,6 +248,20 @@ lors_status lors_read_outside(const lors_value_context *at, const lors_yaml *nod
     return LORS_OK;
 }
 
+lors_status lors_read_compat(const lors_value_context *at, const lors_yaml *node, bool *out)
+{
+    static const char *const words[] = {"mergekit", "none", NULL};
+    const char *text = "";
+    char shown[LORS_ESCAPED_MAX], near[128];
+    LORS_TRY(lors_read_text(at, node, &text));
+    *out = strcmp(text, "mergekit") == 0;
+    if (!*out && strcmp(text, "none") != 0) {
+        return FAIL(at, node, "unknown word '%s'%s (allowed: mergekit, none)",
+                    lors_escape_text(text, shown), lors_recipe_suggest(text, words, near));
+    }
+    return LORS_OK;
+}
+
 lors_status lors_read_selector(const lors_value_context *at, const lors_yaml *node,
                                bool allow_substring, lors_selector **out)
 {
@@ -323,6 +337,26 @@ static lors_status read_rank(const lors_value_context *at, const lors_param_info
     return LORS_OK;
 }
 
+/* The index of one of the parameter's words. */
+static lors_status read_choice(const lors_value_context *at, const lors_param_info *param,
+                               const lors_yaml *node, double *out)
+{
+    const char *text = "";
+    char shown[LORS_ESCAPED_MAX], near[128], all[256] = "";
+    LORS_TRY(lors_read_text(at, node, &text));
+    size_t length = 0;
+    for (int32_t i = 0; param->words[i]; i++) {
+        if (strcmp(text, param->words[i]) == 0) {
+            *out = i;
+            return LORS_OK;
+        }
+        int n = snprintf(all + length, sizeof all - length, "%s%s", i ? ", " : "", param->words[i]);
+        length += n > 0 && length + (size_t)n < sizeof all ? (size_t)n : 0;
+    }
+    return FAIL(at, node, "unknown word '%s'%s (allowed: %s)", lors_escape_text(text, shown),
+                lors_recipe_suggest(text, param->words, near), all);
+}
+
 /* ---- settings ---- */
 
 static lors_status read_scalar(const lors_value_context *at, const lors_param_info *param,
@@ -336,6 +370,7 @@ static lors_status read_scalar(const lors_value_context *at, const lors_param_in
         out->number = truth;
         return LORS_OK;
     case LORS_PARAM_RANK: return read_rank(at, param, node, out);
+    case LORS_PARAM_CHOICE: return read_choice(at, param, node, &out->number);
     case LORS_PARAM_NUMBER: break;
     }
     if (node->kind == LORS_YAML_MAP) {

@@ -18,7 +18,7 @@ enum { LORS_TRANSFER_THREADS = 4 };
 /* A job while it is computed, and what is remembered of it for the report. */
 typedef struct lors_run_job {
     lors_memory *state;          /* the method's, from the job's first unit to its last */
-    double constants[LORS_CALL_CONSTANTS];
+    double *constants;           /* [lors_method_constants] */
     lors_store_block *blocks;    /* one per LORS_BLOCK elements, from first unit to last */
     lors_model_result *results;  /* [n_models] */
     bool *changed;               /* [n_models]: some element differs from the base */

@@ -38,8 +38,11 @@ static lors_status allocate_job(lors_run_state *run, const lors_job *job, lors_r
     size_t n = (size_t)job->n_models + 1, n_blocks = (size_t)block_count(job->source->n_elements);
     state->results = lors_new(n, sizeof *state->results);
     state->changed = lors_new(n, sizeof *state->changed);
+    lors_call call = lors_plan_call(run->plan, job);
+    state->constants =
+        lors_new((size_t)lors_method_constants(job->def, &call), sizeof *state->constants);
     state->blocks = lors_new(n_blocks + 1, sizeof *state->blocks);
-    if (!state->results || !state->changed || !state->blocks) {
+    if (!state->results || !state->changed || !state->constants || !state->blocks) {
         return lors_fail_memory(n_blocks * sizeof *state->blocks);
     }
     LORS_TRY(allocate_digests(job, state));
@@ -83,7 +86,7 @@ lors_status lors_run_job_start(lors_run_state *run, int64_t index, lors_queue *q
         state->started = true;
         state->n_left = job->n_ranges;
         status = allocate_job(run, job, state);
-        if (status == LORS_OK && job->n_phases > 1 && job->def->begin) {
+        if (status == LORS_OK && job->n_ranges > 1 && job->def && job->def->begin) {
             status = begin_job(run, index, queue);
         }
         if (status != LORS_OK) {
@@ -159,6 +162,8 @@ static void end_job(lors_run_state *run, int64_t index)
     release_state(run, index);
     lors_free(state->blocks);
     state->blocks = NULL;
+    lors_free(state->constants);
+    state->constants = NULL;
     state->hash = lors_run_fold_digests(state->digests[job->n_models + 1], job->out_bytes);
     run->n_done_jobs++;
 }
@@ -166,8 +171,8 @@ static void end_job(lors_run_state *run, int64_t index)
 lors_status lors_run_job_settle(lors_call *call, lors_worker *w, const lors_job *job, int32_t phase)
 {
     const lors_backend_ops *ops = w->run->plan->ops;
-    if (job->def->settles_on_host) {
-        uint64_t n_bytes = lors_plan_state_bytes(w->run->plan, job);
+    uint64_t n_bytes = lors_plan_settle_bytes(w->run->plan, job);
+    if (n_bytes > 0) {
         LORS_TRY(ops->download(w->queue, w->survey, call->state, n_bytes));
         LORS_TRY(ops->wait(w->queue));
         call->state_on_host = ops->host_bytes(w->survey);
@@ -224,6 +229,7 @@ void lors_run_job_clear(lors_run_state *run, int64_t index)
     }
     lors_free(state->digests);
     lors_free(state->blocks);
+    lors_free(state->constants);
     lors_free(state->results);
     lors_free(state->changed);
 }

@@ -227,14 +227,14 @@ static lors_status tile_phase(task *t, int32_t phase)
 {
     lors_call *call = &t->call;
     const lors_method_def *def = t->job->def;
-    bool final = phase == def->n_surveys;
+    bool final = phase == lors_method_surveys(def, call);
     bool keeps_equal = def->keeps_equal && t->job->n_models > 0 && def->keeps_equal(call);
     lors_view agreeing = keeps_equal ? call->stack : LORS_NO_VIEW;
     for (uint64_t begin = 0; begin < t->unit->count; begin += (uint64_t)call->tile) {
         uint64_t left = t->unit->count - begin;
         call->first = t->unit->first + begin;
         call->count = (int64_t)(left < (uint64_t)call->tile ? left : (uint64_t)call->tile);
-        if (def->sum) {
+        if (def->sum && final) {
             LORS_TRY(merge_tile(t, begin, agreeing));
             continue;
         }
@@ -255,14 +255,15 @@ static lors_status compute_tiles(task *t)
     if (t->job->n_phases > 1) {
         LORS_TRY(tile_phase(t, t->unit->phase));
     } else {
-        if (def->begin) {
+        int32_t n_surveys = lors_method_surveys(def, &t->call);
+        if (def->begin && t->job->n_ranges <= 1) {
             LORS_TRY(def->begin(&t->call));
         }
-        for (int32_t phase = 0; phase < def->n_surveys; phase++) {
+        for (int32_t phase = 0; phase < n_surveys; phase++) {
             LORS_TRY(tile_phase(t, phase));
             LORS_TRY(lors_run_job_settle(&t->call, t->w, t->job, phase));
         }
-        LORS_TRY(tile_phase(t, def->n_surveys));
+        LORS_TRY(tile_phase(t, n_surveys));
     }
     if (t->unit->phase < t->job->n_phases - 1) {
         return ops_of(t)->wait(t->w->queue);
@@ -294,12 +295,27 @@ static lors_status load_batch(task *t)
     return LORS_OK;
 }
 
+/* All models at once, where any of them changed. */
+static lors_status apply_whole(task *t)
+{
+    bool any = false;
+    for (int32_t k = 0; k < t->job->n_models; k++) {
+        any = any || t->state->changed[k];
+    }
+    t->call.from_model = 0;
+    t->call.n_batch = t->job->n_models;
+    return any ? t->job->def->apply_matrix(&t->call) : LORS_OK;
+}
+
 /* The method sees runs of changed models only: an unchanged one leaves no trace, whatever the batch
  * it came in. */
 static lors_status apply_batch(task *t)
 {
     lors_call *call = &t->call;
     const lors_call whole = *call;
+    if (t->job->def->whole) {
+        return apply_whole(t);
+    }
     const bool *changed = t->state->changed + t->s->from;
     for (int32_t i = 0, next; i < t->s->n_models; i = next) {
         for (next = i + 1; next < t->s->n_models && changed[next] == changed[i];) {
@@ -368,6 +384,7 @@ lors_status lors_worker_compute(lors_worker *w, const lors_step *s)
     lors_plan_carve(plan, t.job, w->compute, &t.call);
     lors_plan_carve_results(t.job, w->results_there, &w->found);
     t.call.kept = w->found.kept;
+    t.call.staged = w->survey;
     t.raw = plan->ops->unified ? s->slot : w->raw;
     LORS_TRY(plan->ops->upload(w->queue, t.raw, s->slot, s->n_bytes));
     LORS_TRY(plan->ops->clear(w->queue, w->found.findings, w->found.cleared_bytes));

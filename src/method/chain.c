@@ -1,0 +1,236 @@
+/* chain.c - a merge in steps, each of them chosen:
+ *
+ *   delta -> decompose -> sparsify -> rescale -> combine
+ *
+ * The named methods are such chains: ties is {sparsify: largest, combine: elect}, lors is
+ * {decompose: lors} alone. Without a decomposition, and for tensors that have none (biases, norms,
+ * embeddings), the plan takes the row of the sparse family that does the same; with one, the
+ * matrix's task vectors are all in memory, each becomes L + S (as in lors.c), and the family goes
+ * over them.
+ */
+#include "base/error.h"
+#include "method/sparse.h"
+
+enum {
+    WEIGHT,
+    LAMBDA,
+    NORMALIZE,
+    DENSITY,
+    RESCALE,
+    GAMMA,
+    EPSILON,
+    DECOMPOSE,
+    RANK,
+    RESIDUAL,
+    SPARSIFY,
+    COMBINE
+};
+
+static const char *const decompositions[] = {"none", "lors", NULL};
+static const char *const sparsifiers[] = {"none", "largest", "window", "random", "ranked", NULL};
+static const char *const combinations[] = {"sum", "elect", NULL};
+
+static const lors_param_info params[] = {
+    LORS_PARAM_WEIGHT(true, NULL, 0),
+    LORS_PARAM_LAMBDA("1", 1),
+    {"normalize", LORS_PARAM_BOOL, false, false, 0, 1, false, "false", 0,
+     "divide by the weights: of all models, or of those that agree"},
+    LORS_PARAM_DENSITY("sparsify: share, or probability, that is kept"),
+    {"rescale", LORS_PARAM_BOOL, false, false, 0, 1, false, "false", 0,
+     "scale what is kept: by probabilities, or to the sum of magnitudes before"},
+    {"gamma", LORS_PARAM_NUMBER, true, false, 0, 1, false, "0.01", 0.01,
+     "sparsify window: share of the largest that is left out"},
+    {"epsilon", LORS_PARAM_NUMBER, true, false, 0, 1, false, "0.15", 0.15,
+     "sparsify ranked: half the range of the probabilities"},
+    {"decompose", LORS_PARAM_CHOICE, false, false, 0, 0, false, "none", 0,
+     "matrices of attention and MLP: lors takes their low rank plus sparse part", decompositions},
+    {"rank", LORS_PARAM_RANK, true, false, 0, 1e9, false, "1% of min(rows, cols), at least 1", 0.01,
+     "decompose lors: of the low-rank part"},
+    {"residual", LORS_PARAM_NUMBER, true, false, 0, 1, false, "0.2", 0.2,
+     "decompose lors: share of the residual that is kept, largest magnitudes first"},
+    {"sparsify", LORS_PARAM_CHOICE, false, false, 0, 0, false, "none", 0,
+     "ties, breadcrumbs, dare and della have largest, window, random and ranked", sparsifiers},
+    {"combine", LORS_PARAM_CHOICE, false, false, 0, 0, false, "sum", 0,
+     "elect: only the terms of the sign that their sum has, per element", combinations},
+};
+
+/* What the sparse family does with these parameters, [sparsify - 1][elects]. Where nothing is left
+ * out it is the largest, all of them. */
+static const lors_sparse_row rows[][2] = {
+    {{LORS_KEEP_LARGEST, false, 0}, {LORS_KEEP_LARGEST, true, 0}},
+    {{LORS_KEEP_WINDOW, false, GAMMA}, {LORS_KEEP_WINDOW, true, GAMMA}},
+    {{LORS_KEEP_RANDOM, false, 0}, {LORS_KEEP_RANDOM, true, 0}},
+    {{LORS_KEEP_RANKED, false, EPSILON}, {LORS_KEEP_RANKED, true, EPSILON}},
+};
+
+static const lors_sparse_row *row_of(const lors_call *call)
+{
+    int32_t sparsify = (int32_t)lors_call_number(call, SPARSIFY, 0);
+    return &rows[sparsify > 0 ? sparsify - 1 : 0][lors_call_number(call, COMBINE, 0) != 0];
+}
+
+/* As the sparse family sees the call: its parameters come first, in its order. */
+static lors_call family_call(const lors_call *call)
+{
+    lors_call sub = *call;
+    sub.row = row_of(call);
+    return sub;
+}
+
+static lors_status check(const lors_call *call)
+{
+    for (int32_t k = 0; k < call->n_models && lors_call_number(call, SPARSIFY, 0) == 0; k++) {
+        if (lors_call_number(call, DENSITY, k) < 1) {
+            return lors_fail(LORS_ERR_RECIPE, "density is given without a `sparsify` that it is "
+                                              "for: choose largest, window, random or ranked");
+        }
+    }
+    lors_call sub = family_call(call);
+    return lors_sparse_check(&sub);
+}
+
+static bool is_base(const lors_call *call)
+{
+    return lors_call_number(call, LAMBDA, 0) == 0 || !lors_method_any_weight(call, WEIGHT);
+}
+
+static const lors_method_def *instead(const lors_call *call)
+{
+    bool decomposes = lors_call_number(call, DECOMPOSE, 0) != 0 && call->is_layer_matrix;
+    return decomposes ? NULL : lors_sparse_method(row_of(call));
+}
+
+/* --- memory ----------------------------------------------------------------------------------- */
+
+static uint64_t padded(uint64_t n_bytes)
+{
+    return (n_bytes + LORS_VIEW_ALIGN - 1) / LORS_VIEW_ALIGN * LORS_VIEW_ALIGN;
+}
+
+/* Of the residual's selection, and after that of the family. */
+static uint64_t state_bytes(const lors_call *call)
+{
+    lors_call sub = family_call(call);
+    uint64_t own = call->ops->select_bytes(call->n_elements), its = lors_sparse_state_bytes(&sub);
+    return own > its ? own : its;
+}
+
+static uint64_t settle_bytes(const lors_call *call)
+{
+    lors_call sub = family_call(call);
+    return lors_sparse_settle_bytes(&sub);
+}
+
+static lors_rank rank_of(const lors_call *call, int32_t k)
+{
+    const lors_cell *cell = &call->cells[RANK * call->n_models + k];
+    return (lors_rank){(int64_t)cell->number, cell->energy, call->exact};
+}
+
+/* Of a truncation, or of the family, and the signs of a tile behind it. */
+static uint64_t signs_at(const lors_call *call)
+{
+    lors_call sub = family_call(call);
+    uint64_t most = lors_sparse_scratch_bytes(&sub);
+    for (int32_t k = 0; k < call->n_models; k++) {
+        uint64_t bytes = call->ops->truncate_bytes(1, call->n_rows, call->n_cols, rank_of(call, k));
+        most = bytes > most ? bytes : most;
+    }
+    return padded(most);
+}
+
+static uint64_t scratch_bytes(const lors_call *call)
+{
+    return signs_at(call) + (uint64_t)call->tile;
+}
+
+/* --- the steps -------------------------------------------------------------------------------- */
+
+static lors_view at_element(lors_view array, int64_t first)
+{
+    return lors_view_at(array, (uint64_t)first * sizeof(float));
+}
+
+/* d = where the residual is among the largest d itself, else its low-rank part. */
+static lors_status keep_residual(lors_call *call, lors_view d, uint64_t kept)
+{
+    const lors_backend_ops *ops = call->ops;
+    int64_t n = (int64_t)call->n_elements;
+    lors_view residual = call->acc; /* free until the end, and twice as large */
+    lors_selection selection = {call->state, call->n_elements, 1};
+    LORS_TRY(ops->subtract(call->queue, residual, d, 0, call->low, 0, 1, n));
+    LORS_TRY(ops->select_begin(call->queue, &selection, &kept));
+    for (int32_t pass = 0; pass < LORS_SELECT_PASSES; pass++) {
+        LORS_TRY(ops->select_count(call->queue, &selection, pass, residual, 0, 0, n));
+        LORS_TRY(ops->select_settle(call->queue, &selection, pass));
+    }
+    for (int64_t first = 0; first < n; first += call->tile) {
+        int64_t count = n - first < call->tile ? n - first : call->tile;
+        LORS_TRY(ops->keep_top(call->queue, &selection, call->masks, at_element(residual, first), 0,
+                               (uint64_t)first, count));
+        LORS_TRY(ops->choose(call->queue, at_element(d, first), at_element(d, first),
+                             at_element(call->low, first), call->masks, count));
+    }
+    return LORS_OK;
+}
+
+/* x_k becomes its task vector, and that its low rank plus sparse part. */
+static lors_status decompose(lors_call *call, int32_t k)
+{
+    const lors_backend_ops *ops = call->ops;
+    int64_t n = (int64_t)call->n_elements;
+    lors_view d = at_element(call->x, k * call->stride);
+    lors_rank rank = rank_of(call, k);
+    lors_model_result *result = &call->results[k];
+    uint64_t kept = lors_method_keep_count(lors_call_number(call, RESIDUAL, k), call->n_elements);
+    LORS_TRY(ops->subtract(call->queue, d, d, 0, call->base, 0, 1, n));
+    LORS_TRY(ops->truncate_rank(call->queue, call->low, d, 0, 1, call->n_rows, call->n_cols, &rank,
+                                call->scratch, &result->certificate));
+    result->has_rank = result->has_kept = true;
+    result->n_kept = kept;
+    int64_t shortest = call->n_rows < call->n_cols ? call->n_rows : call->n_cols;
+    bool all = result->certificate.rank >= shortest || kept == call->n_elements;
+    return all ? LORS_OK : keep_residual(call, d, kept);
+}
+
+static lors_status apply_matrix(lors_call *call)
+{
+    for (int32_t k = 0; k < call->n_models; k++) {
+        LORS_TRY(decompose(call, k));
+    }
+    lors_call sub = family_call(call);
+    sub.stack = call->x;
+    sub.base = LORS_NO_VIEW;
+    sub.has_base = false;
+    sub.signs = lors_view_at(call->scratch, signs_at(call));
+    call->fresh = false;
+    return lors_sparse_apply(&sub);
+}
+
+const lors_method_def lors_method_chain = {
+    .info = {.name = "chain",
+             .summary = "a merge in steps: decompose, sparsify, combine (LoRS x TIES, LoRS x DARE)",
+             .formula =
+                 "D_k = W_k - W0; of matrices of attention and MLP, with decompose: lors,\n"
+                 "      L_k + S_k of it (see lors), `residual` being its density\n"
+                 "T_k = what `sparsify` keeps of D_k, with `rescale` scaled (see ties,\n"
+                 "      breadcrumbs, dare_linear, della)\n"
+                 "W = W0 + lambda * sum_k weight_k T_k [/ weights], with combine: elect only\n"
+                 "      the terms of the sign of their sum (see ties)",
+             .paper = "LoRS-Merging, arXiv 2502.17380, with those of the other steps",
+             .needs_base = true,
+             .min_models = 1,
+             .scope = "every tensor",
+             .n_params = LORS_COUNT_OF(params),
+             .params = params},
+    .adds_to_base = true,
+    .by_rows = true, /* which is what `ranked` needs */
+    .whole = true,
+    .check = check,
+    .is_base = is_base,
+    .instead = instead,
+    .state_bytes = state_bytes,
+    .settle_bytes = settle_bytes,
+    .scratch_bytes = scratch_bytes,
+    .apply_matrix = apply_matrix,
+};
