@@ -172,7 +172,7 @@ def unknown():
             ("method", RECIPE.replace("task_arithmetic", "task_arithmatic"),
              "did you mean 'task_arithmetic'"),
             ("method-far", RECIPE.replace("task_arithmetic", "magic"), "unknown method 'magic'"),
-            ("method-dare", RECIPE.replace("task_arithmetic", "dare_ties"), "allowed: "),
+            ("method-evolve", RECIPE.replace("task_arithmetic", "evolve"), "lors methods"),
             ("method-long", RECIPE.replace("task_arithmetic", "x" * 5000), r"x{200}\.\.\."),
             ("parameter", RECIPE + "parameters: {densty: 1}\n", "unknown parameter 'densty'"),
             ("parameter-other", RECIPE + "parameters: {density: 1}\n",

@@ -168,15 +168,17 @@ def check_cuda(lint, file):
 
 
 def check_methods(lint, file):
-    """Every method of the table has an example and a test."""
+    """Every method of the table has an example, and a test that names it."""
     if file.path != "src/method/method_registry.c":
         return
     for match in re.finditer(r"&lors_method_([a-z0-9_]+)\b", file.code):
         name = match.group(1)
-        for needed in (f"configs/{name}.yaml", f"tests/method/test_{name}.c"):
-            if not (lint.root / needed).exists():
-                lint.report(file, file.line_of(match.start()), "method",
-                            f"method {name} needs {needed}")
+        line = file.line_of(match.start())
+        if not (lint.root / f"configs/{name}.yaml").exists():
+            lint.report(file, line, "method", f"method {name} needs configs/{name}.yaml")
+        tests = (lint.root / "tests/method").glob("test_*.c")
+        if not any(re.search(rf"\blors_method_{name}\b", test.read_text()) for test in tests):
+            lint.report(file, line, "method", f"method {name} needs a test in tests/method")
 
 
 RULES = [check_text, check_shape, check_arrows, check_calls, check_asserts, check_cuda,

@@ -24,7 +24,8 @@ CLEAN = {
     "src/cli/main.c": '/* main.c - may print. */\nint main(void) { printf("cuda"); exit(0); }\n',
     "src/method/method_registry.c": "/* method_registry.c - all. */\n"
                                     "x *y[] = {&lors_method_foo};\n",
-    "configs/foo.yaml": "", "tests/method/test_foo.c": "/* test_foo.c - fine. */\n",
+    "configs/foo.yaml": "",
+    "tests/method/test_all.c": "/* test_all.c - fine. */\nint *p = &lors_method_foo;\n",
 }
 
 # (rule, path, text): each must be found in an otherwise clean tree.

@@ -28,7 +28,7 @@ typedef struct drive {
     uint64_t n_bytes, filled;
     lors_view base, models, stored, findings, differs, blocks; /* base, models: [n] each */
     lors_call call;
-    double weights[MERGE_MAX_MODELS], constants[LORS_CALL_CONSTANTS];
+    double weights[MERGE_MAX_MODELS], constants[MERGE_MAX_MODELS + LORS_CALL_CONSTANTS];
 } drive;
 
 /* --- devices ---------------------------------------------------------------------------------- */
@@ -125,6 +125,9 @@ static lors_call call_of(merge *m)
                        .n_cols = m->n_cols,
                        .n_elements = (uint64_t)(m->n_rows * m->n_cols),
                        .has_base = m->base != NULL,
+                       .compat = m->compat,
+                       .key = m->seed ^ 0x746573742eu,
+                       .row = m->def->row,
                        .cells = m->cells,
                        .exact = m->exact,
                        .results = m->results};
@@ -201,11 +204,11 @@ static void carve_tiles(drive *d, const merge *m)
     call->base = take(d, stride * 4);
     call->stack = take(d, k * stride * 4);
     call->acc = take(d, call->n_elements * 8);
-    if (m->def->selects) {
-        call->values = take(d, k * stride * 4);
-        call->masks = take(d, k * stride);
-        call->signs = take(d, stride);
-    }
+    int32_t uses = m->def->uses;
+    call->values = take(d, uses & LORS_USES_VALUES ? k * stride * 4 : 0);
+    call->masks = take(d, uses & LORS_USES_MASKS ? k * stride : 0);
+    call->signs = take(d, uses & LORS_USES_SIGNS ? stride : 0);
+    call->scratch = take(d, m->def->scratch_bytes ? m->def->scratch_bytes(call) : 0);
 }
 
 static void carve_matrices(drive *d, const merge *m)
@@ -307,9 +310,9 @@ static void set_tile(drive *d, const merge *m, const lors_call *whole, uint64_t 
 
 static void settle(drive *d, const merge *m, int32_t phase)
 {
-    uint64_t n_bytes = m->def->state_bytes ? m->def->state_bytes(&d->call) : 0;
+    uint64_t n_bytes = m->def->settle_bytes ? m->def->settle_bytes(&d->call) : 0;
     assert_ok(d->ops->wait(d->on->queue));
-    if (m->def->settles_on_host) {
+    if (n_bytes > 0) {
         d->call.state_on_host = get(d, d->call.state, n_bytes);
     }
     assert_ok(m->def->settle(&d->call, phase));
@@ -330,8 +333,9 @@ static void by_tiles(drive *d, merge *m)
 {
     const lors_call whole = d->call;
     int64_t n = (int64_t)whole.n_elements, n_tiles = (n + whole.tile - 1) / whole.tile;
-    for (int32_t phase = 0; phase <= m->def->n_surveys; phase++) {
-        bool survey = phase < m->def->n_surveys;
+    int32_t n_surveys = lors_method_surveys(m->def, &whole);
+    for (int32_t phase = 0; phase <= n_surveys; phase++) {
+        bool survey = phase < n_surveys;
         for (int64_t i = 0; i < n_tiles; i++) {
             int64_t which = m->backwards ? n_tiles - 1 - i : i;
             set_tile(d, m, &whole, (uint64_t)(which * whole.tile));
@@ -416,7 +420,7 @@ static void keep_results(drive *d, merge *m, lors_dtype dtype)
     int64_t n = (int64_t)d->call.n_elements;
     lors_store store = {.dtype = dtype,
                         .acc = d->call.acc,
-                        .base = m->def->adds_to_base ? d->base : LORS_NO_VIEW,
+                        .base = m->def->adds_to_base && m->base ? d->base : LORS_NO_VIEW,
                         .blocks = d->blocks};
     assert_ok(d->ops->store(d->on->queue, d->stored, &store, n));
     m->acc = keep(get(d, d->call.acc, (uint64_t)n * 8), (size_t)n * 8);

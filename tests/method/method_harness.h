@@ -17,7 +17,7 @@
 #include "method/method_def.h"
 #include "method/method_table.h"
 
-enum { MERGE_MAX_MODELS = 20, MERGE_MAX_PARAMS = 8 };
+enum { MERGE_MAX_MODELS = 20, MERGE_MAX_PARAMS = 12 };
 
 /* A merge of one tensor. Fill in base (NULL: none) and models; parameters have their defaults. */
 typedef struct merge {
@@ -30,6 +30,8 @@ typedef struct merge {
     int32_t batch;   /* matrices at once; 0: as many as the backend likes */
     bool backwards;  /* tiles in the opposite order */
     bool no_skip;    /* compute also models that equal the base */
+    bool compat;     /* mergekit's rules */
+    uint64_t seed;
     bool exact;      /* low-rank parts by the singular value decomposition alone */
     /* What comes of it. */
     double *acc;     /* [n]; what apply computed */

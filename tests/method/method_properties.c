@@ -40,7 +40,8 @@ void forget_models(merge *m)
 void set_three_weights(merge *m)
 {
     static const double weights[] = {0.2, 0.3, 0.5};
-    for (int32_t k = 0; k < m->n_models; k++) {
+    bool has_weights = lors_method_param(&m->def->info, "weight") >= 0;
+    for (int32_t k = 0; k < m->n_models && has_weights; k++) {
         merge_set_model(m, "weight", k, weights[k % 3]);
     }
 }

@@ -468,7 +468,7 @@ static void test_bad_calls(void **state)
     assert_null(r);
     assert_string_equal(lors_last_error(),
                         "recipe: merge_method: unknown method 'lorz', did you mean 'lors'? "
-                        "(allowed: lors, linear, task_arithmetic, ties, slerp)");
+                        "(`lors methods` lists them)");
     assert_int_equal(lors_recipe_create("lors", &r), LORS_OK);
     assert_int_equal(lors_recipe_add_model(r, "a"), LORS_OK);
     assert_int_equal(lors_recipe_add_model(r, "./a"), LORS_ERR_RECIPE);

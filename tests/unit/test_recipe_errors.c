@@ -23,10 +23,10 @@
 
 #define TOP_ALLOWED                                                                         \
     " (allowed: merge_method, base_model, models, parameters, scope, dtype, out_dtype, "   \
-    "seed, name, tokenizer_source)"
+    "seed, name, compat, tokenizer_source)"
 #define LORS_TAKES                                                                          \
     " (lors takes: weight, lambda, rank, density, scope, outside, merge_encoder_positions)"
-#define METHODS " (allowed: lors, linear, task_arithmetic, ties, slerp)"
+#define METHODS " (`lors methods` lists them)"
 #define SELECTORS                                                                           \
     " (allowed: attention, self_attention and cross_attention, each also with .q .k .v "   \
     ".out; mlp, embedding, position, norm, conv, encoder, decoder, layers: A-B, "          \
@@ -108,7 +108,8 @@ static const bad_recipe KEYS[] = {
     {LORS "\"bad\\x1bkey\": x\n", ":6:1: unknown key 'bad\\x1bkey'" TOP_ALLOWED},
     {"merge_method: lrs\nmodels: []\n",
      ":1:15: merge_method: unknown method 'lrs', did you mean 'lors'?" METHODS},
-    {"merge_method: dare_ties\n", ":1:15: merge_method: unknown method 'dare_ties'" METHODS},
+    {"merge_method: dare_tees\n", ":1:15: merge_method: unknown method 'dare_tees', did you mean "
+                                    "'dare_ties'?" METHODS},
     {"merge_method:\n", ":1:1: merge_method: the value is empty"},
     {"merge_method: [lors]\n", ":1:15: merge_method: a list stands where text is expected"},
     {LORS "normalize: true\n", ":6:1: 'normalize' belongs under 'parameters:'"},
@@ -134,7 +135,7 @@ static const bad_recipe KEYS[] = {
     {PARAM("dtype: f16"), ":7:3: parameters: 'dtype' belongs at the top level of the recipe"},
     {PARAM("densty: 0.1"),
      ":7:3: parameters: unknown parameter 'densty', did you mean 'density'?" LORS_TAKES},
-    {PARAM("rescale: true"), ":7:3: parameters: unknown parameter 'rescale'" LORS_TAKES},
+    {PARAM("resize: true"), ":7:3: parameters: unknown parameter 'resize'" LORS_TAKES},
     {PARAM("t: 0.5"), ":7:3: parameters: this method has no parameter 't'" LORS_TAKES},
     {LORS "parameters: [weight]\n",
      ":6:13: parameters: a map of parameters is expected, such as {weight: 0.5}"},
