@@ -378,6 +378,11 @@ static const lors_backend_ops cuda_ops = {
     .keep_ranked = lors_cuda_keep_ranked,
     .truncate_bytes = lors_cuda_truncate_bytes,
     .truncate_rank = lors_cuda_truncate_rank,
+    .multiply_bytes = lors_cuda_multiply_bytes,
+    .multiply = lors_cuda_multiply,
+    .scale_rows = lors_cuda_scale_rows,
+    .eigen_bytes = lors_cuda_eigen_bytes,
+    .eigen = lors_cuda_eigen,
 };
 
 static lors_status cuda_merge(lors_queue *queue, lors_view out, const lors_merge *m, int64_t n)

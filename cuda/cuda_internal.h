@@ -118,4 +118,15 @@ lors_status lors_cuda_truncate_rank(lors_queue *queue, lors_view low, lors_view 
                                     const lors_rank *ranks, lors_view scratch,
                                     lors_certificate *certificates);
 
+/* dense.cu */
+uint64_t lors_cuda_multiply_bytes(int64_t rows, int64_t cols);
+lors_status lors_cuda_multiply(lors_queue *queue, lors_view out, const lors_product *p);
+lors_status lors_cuda_scale_rows(lors_queue *queue, lors_view x, int64_t rows, int64_t cols,
+                                 int64_t ld, const double *factors);
+
+/* eigen.cu */
+uint64_t lors_cuda_eigen_bytes(int64_t n, int64_t count);
+lors_status lors_cuda_eigen(lors_queue *queue, lors_view matrix, int64_t n, int64_t count,
+                            lors_view vectors, double *values, lors_view scratch);
+
 #endif

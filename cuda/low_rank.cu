@@ -126,7 +126,7 @@ lors_status lors_cuda_grow_space(lors_queue *queue, lors_solver_space *space, ui
 
 /* Every call of the library has been waited for, unless something failed half-way: then the device
  * may still be at work in this memory. Returns `status`, or what goes wrong here. */
-static lors_status close_space(lors_queue *queue, lors_solver_space *space, lors_status status)
+lors_status lors_cuda_close_space(lors_queue *queue, lors_solver_space *space, lors_status status)
 {
     if (status != LORS_OK && cudaStreamSynchronize(queue->stream) != cudaSuccess) {
         (void)cudaGetLastError(); /* the sentence of the first error stays */
@@ -365,5 +365,5 @@ lors_status lors_cuda_truncate_rank(lors_queue *queue, lors_view low, lors_view 
         certificates[i].path = "";
     }
     lors_status status = n_matrices > 0 ? truncate_all(&t, parts, totals) : LORS_OK;
-    return close_space(queue, &t.space, status);
+    return lors_cuda_close_space(queue, &t.space, status);
 }

@@ -76,6 +76,8 @@ typedef struct lors_solver_space {
 
 lors_status lors_cuda_grow_space(lors_queue *queue, lors_solver_space *space, uint64_t device_bytes,
                                  uint64_t host_bytes);
+/* Afterwards nothing is left of it but what was reserved. Returns `status`, or what goes wrong. */
+lors_status lors_cuda_close_space(lors_queue *queue, lors_solver_space *space, lors_status status);
 /* Device memory -> host and back, by way of the queue's pinned memory. They wait. */
 lors_status lors_cuda_fetch(lors_queue *queue, void *to, const void *from, uint64_t n_bytes);
 lors_status lors_cuda_send(lors_queue *queue, void *to, const void *from, uint64_t n_bytes);

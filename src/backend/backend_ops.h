@@ -6,8 +6,8 @@
  * Work goes into a queue: one queue is used by one thread, and does what it is told in order, but
  * possibly later: what an operation finds out is written to a view, and is there after `wait`.
  * Arrays given as plain pointers (weights, counts) are taken over before the call returns. No
- * operation allocates, and none waits but `truncate_rank`, whose number of passes depends on what
- * it finds. Every entry of every table is filled: there is no silent fallback.
+ * operation allocates, and none waits but `truncate_rank` and `eigen`, whose answers decide
+ * what is done next. Every entry of every table is filled: there is no silent fallback.
  *
  * Arithmetic is fixed here, so that elementwise results are the same bits on every backend (the
  * formulas are in backend/arithmetic.h, which every backend compiles): differences and sums in f64,
@@ -224,6 +224,25 @@ typedef struct lors_certificate {
 
 #define LORS_NO_VALUE 1e-12
 
+/* A matrix as a factor of a product: f32 or (wide) f64, row-major, rows `ld` elements apart. */
+typedef struct lors_factor {
+    lors_view x;
+    bool wide, transposed;
+    int64_t ld;
+} lors_factor;
+
+/* out f64 [rows][cols], rows `ld` apart, = alpha * left right + beta * out, with left [rows][depth]
+ * and right [depth][cols] as they are after their transposition; sums in f64. Where beta is 0 out
+ * is not read. out lies in neither factor. */
+typedef struct lors_product {
+    lors_factor left, right;
+    int64_t rows, cols, depth, ld;
+    double alpha, beta;
+    bool symmetric;    /* right is left transposed: out is, and where beta is not 0 was, symmetric;
+                          both triangles are written */
+    lors_view scratch; /* multiply_bytes, LORS_VIEW_ALIGN */
+} lors_product;
+
 typedef struct lors_backend_ops {
     uint32_t abi; /* LORS_BACKEND_ABI */
     const char *name;
@@ -332,6 +351,22 @@ typedef struct lors_backend_ops {
                                  int32_t n_matrices, int64_t n_rows, int64_t n_cols,
                                  const lors_rank *ranks, lors_view scratch,
                                  lors_certificate *certificates);
+
+    /* Dense matrices in f64, row-major. What a product, an eigenproblem or a solution gives depends
+     * on its operands alone, but may differ between backends as rounding does. */
+    uint64_t (*multiply_bytes)(int64_t rows, int64_t cols);
+    lors_status (*multiply)(lors_queue *queue, lors_view out, const lors_product *p);
+    /* x f64 [rows][cols], rows `ld` apart: row i is multiplied by factors[i] (host). */
+    lors_status (*scale_rows)(lors_queue *queue, lors_view x, int64_t rows, int64_t cols,
+                              int64_t ld, const double *factors);
+    /* The `count` largest eigenvalues of a symmetric matrix [n][n] without negative ones but for
+     * rounding, ascending, into values [count] (host), which are there when the call returns; and
+     * their eigenvectors as rows of vectors [count][n]. The matrix is lost. Of one that is not all
+     * numbers the values are NaN. Waits. scratch: eigen_bytes, LORS_VIEW_ALIGN. Errors:
+     * ERR_NUMERICS. */
+    uint64_t (*eigen_bytes)(int64_t n, int64_t count);
+    lors_status (*eigen)(lors_queue *queue, lors_view matrix, int64_t n, int64_t count,
+                         lors_view vectors, double *values, lors_view scratch);
 } lors_backend_ops;
 
 /* --- A backend that is a library of its own --------------------------------------------------- */

@@ -342,4 +342,9 @@ const lors_backend_ops lors_cpu_ops = {
     .keep_ranked = lors_cpu_keep_ranked,
     .truncate_bytes = lors_cpu_truncate_bytes,
     .truncate_rank = lors_cpu_truncate_rank,
+    .multiply_bytes = lors_cpu_multiply_bytes,
+    .multiply = lors_cpu_multiply,
+    .scale_rows = lors_cpu_scale_rows,
+    .eigen_bytes = lors_cpu_eigen_bytes,
+    .eigen = lors_cpu_eigen,
 };

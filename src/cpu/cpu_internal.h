@@ -184,6 +184,15 @@ lors_status lors_cpu_truncate_rank(lors_queue *queue, lors_view low, lors_view x
                                    const lors_rank *ranks, lors_view scratch,
                                    lors_certificate *certificates);
 
+/* dense.c */
+uint64_t lors_cpu_multiply_bytes(int64_t rows, int64_t cols);
+lors_status lors_cpu_multiply(lors_queue *queue, lors_view out, const lors_product *p);
+lors_status lors_cpu_scale_rows(lors_queue *queue, lors_view x, int64_t rows, int64_t cols,
+                                int64_t ld, const double *factors);
+uint64_t lors_cpu_eigen_bytes(int64_t n, int64_t count);
+lors_status lors_cpu_eigen(lors_queue *queue, lors_view matrix, int64_t n, int64_t count,
+                           lors_view vectors, double *values, lors_view scratch);
+
 extern const lors_backend_ops lors_cpu_ops;
 
 #endif

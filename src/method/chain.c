@@ -102,23 +102,21 @@ static const lors_method_def *instead(const lors_call *call)
 
 /* --- memory ----------------------------------------------------------------------------------- */
 
-static uint64_t padded(uint64_t n_bytes)
-{
-    return (n_bytes + LORS_VIEW_ALIGN - 1) / LORS_VIEW_ALIGN * LORS_VIEW_ALIGN;
-}
+/* Pieces of the scratch. */
+typedef struct pieces {
+    lors_view state;   /* of the residual's selection, and after that of the family */
+    lors_view low;     /* f32 [n_elements] */
+    lors_view masks;   /* u8 [n_models][stride], of one tile: the last is as long as that */
+    lors_view signs;   /* i8 [tile] */
+    lors_view scratch; /* of a truncation, and after that of the family */
+    uint64_t n_bytes;
+} pieces;
 
-/* Of the residual's selection, and after that of the family. */
-static uint64_t state_bytes(const lors_call *call)
+static lors_view take(lors_view at, uint64_t *filled, uint64_t n_bytes)
 {
-    lors_call sub = family_call(call);
-    uint64_t own = call->ops->select_bytes(call->n_elements), its = lors_sparse_state_bytes(&sub);
-    return own > its ? own : its;
-}
-
-static uint64_t settle_bytes(const lors_call *call)
-{
-    lors_call sub = family_call(call);
-    return lors_sparse_settle_bytes(&sub);
+    lors_view piece = lors_view_at(at, *filled);
+    *filled += (n_bytes + LORS_VIEW_ALIGN - 1) / LORS_VIEW_ALIGN * LORS_VIEW_ALIGN;
+    return piece;
 }
 
 static lors_rank rank_of(const lors_call *call, int32_t k)
@@ -127,21 +125,40 @@ static lors_rank rank_of(const lors_call *call, int32_t k)
     return (lors_rank){(int64_t)cell->number, cell->energy, call->exact};
 }
 
-/* Of a truncation, or of the family, and the signs of a tile behind it. */
-static uint64_t signs_at(const lors_call *call)
+static uint64_t larger(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+static pieces pieces_of(const lors_call *call)
 {
     lors_call sub = family_call(call);
-    uint64_t most = lors_sparse_scratch_bytes(&sub);
+    uint64_t n_models = (uint64_t)call->n_models, scratch = lors_sparse_scratch_bytes(&sub);
     for (int32_t k = 0; k < call->n_models; k++) {
-        uint64_t bytes = call->ops->truncate_bytes(1, call->n_rows, call->n_cols, rank_of(call, k));
-        most = bytes > most ? bytes : most;
+        scratch = larger(
+            scratch, call->ops->truncate_bytes(1, call->n_rows, call->n_cols, rank_of(call, k)));
     }
-    return padded(most);
+    pieces p = {.n_bytes = 0};
+    p.state =
+        take(call->scratch, &p.n_bytes,
+             larger(call->ops->select_bytes(call->n_elements), lors_sparse_state_bytes(&sub)));
+    p.low = take(call->scratch, &p.n_bytes, call->n_elements * sizeof(float));
+    p.masks = take(call->scratch, &p.n_bytes,
+                   (n_models - 1) * (uint64_t)call->stride + (uint64_t)call->tile);
+    p.signs = take(call->scratch, &p.n_bytes, (uint64_t)call->tile);
+    p.scratch = take(call->scratch, &p.n_bytes, scratch);
+    return p;
 }
 
 static uint64_t scratch_bytes(const lors_call *call)
 {
-    return signs_at(call) + (uint64_t)call->tile;
+    return pieces_of(call).n_bytes;
+}
+
+static uint64_t settle_bytes(const lors_call *call)
+{
+    lors_call sub = family_call(call);
+    return lors_sparse_settle_bytes(&sub);
 }
 
 /* --- the steps -------------------------------------------------------------------------------- */
@@ -152,13 +169,13 @@ static lors_view at_element(lors_view array, int64_t first)
 }
 
 /* d = where the residual is among the largest d itself, else its low-rank part. */
-static lors_status keep_residual(lors_call *call, lors_view d, uint64_t kept)
+static lors_status keep_residual(lors_call *call, const pieces *p, lors_view d, uint64_t kept)
 {
     const lors_backend_ops *ops = call->ops;
     int64_t n = (int64_t)call->n_elements;
     lors_view residual = call->acc; /* free until the end, and twice as large */
-    lors_selection selection = {call->state, call->n_elements, 1};
-    LORS_TRY(ops->subtract(call->queue, residual, d, 0, call->low, 0, 1, n));
+    lors_selection selection = {p->state, call->n_elements, 1};
+    LORS_TRY(ops->subtract(call->queue, residual, d, 0, p->low, 0, 1, n));
     LORS_TRY(ops->select_begin(call->queue, &selection, &kept));
     for (int32_t pass = 0; pass < LORS_SELECT_PASSES; pass++) {
         LORS_TRY(ops->select_count(call->queue, &selection, pass, residual, 0, 0, n));
@@ -166,44 +183,46 @@ static lors_status keep_residual(lors_call *call, lors_view d, uint64_t kept)
     }
     for (int64_t first = 0; first < n; first += call->tile) {
         int64_t count = n - first < call->tile ? n - first : call->tile;
-        LORS_TRY(ops->keep_top(call->queue, &selection, call->masks, at_element(residual, first), 0,
+        LORS_TRY(ops->keep_top(call->queue, &selection, p->masks, at_element(residual, first), 0,
                                (uint64_t)first, count));
         LORS_TRY(ops->choose(call->queue, at_element(d, first), at_element(d, first),
-                             at_element(call->low, first), call->masks, count));
+                             at_element(p->low, first), p->masks, count));
     }
     return LORS_OK;
 }
 
-/* x_k becomes its task vector, and that its low rank plus sparse part. */
-static lors_status decompose(lors_call *call, int32_t k)
+/* A task vector becomes its low rank plus sparse part. */
+static lors_status decompose(lors_call *call, const pieces *p, int32_t k)
 {
-    const lors_backend_ops *ops = call->ops;
-    int64_t n = (int64_t)call->n_elements;
-    lors_view d = at_element(call->x, k * call->stride);
+    lors_view d = at_element(call->delta, k * call->stride);
     lors_rank rank = rank_of(call, k);
     lors_model_result *result = &call->results[k];
     uint64_t kept = lors_method_keep_count(lors_call_number(call, RESIDUAL, k), call->n_elements);
-    LORS_TRY(ops->subtract(call->queue, d, d, 0, call->base, 0, 1, n));
-    LORS_TRY(ops->truncate_rank(call->queue, call->low, d, 0, 1, call->n_rows, call->n_cols, &rank,
-                                call->scratch, &result->certificate));
+    LORS_TRY(call->ops->truncate_rank(call->queue, p->low, d, 0, 1, call->n_rows, call->n_cols,
+                                      &rank, p->scratch, &result->certificate));
     result->has_rank = result->has_kept = true;
     result->n_kept = kept;
     int64_t shortest = call->n_rows < call->n_cols ? call->n_rows : call->n_cols;
     bool all = result->certificate.rank >= shortest || kept == call->n_elements;
-    return all ? LORS_OK : keep_residual(call, d, kept);
+    return all ? LORS_OK : keep_residual(call, p, d, kept);
 }
 
-static lors_status apply_matrix(lors_call *call)
+static lors_status apply_whole(lors_call *call)
 {
+    pieces p = pieces_of(call);
     for (int32_t k = 0; k < call->n_models; k++) {
-        LORS_TRY(decompose(call, k));
+        if (!call->results[k].zero) {
+            LORS_TRY(decompose(call, &p, k));
+        }
     }
     lors_call sub = family_call(call);
-    sub.stack = call->x;
+    sub.stack = call->delta;
     sub.base = LORS_NO_VIEW;
     sub.has_base = false;
-    sub.signs = lors_view_at(call->scratch, signs_at(call));
-    call->fresh = false;
+    sub.state = p.state;
+    sub.masks = p.masks;
+    sub.signs = p.signs;
+    sub.scratch = p.scratch;
     return lors_sparse_apply(&sub);
 }
 
@@ -225,12 +244,10 @@ const lors_method_def lors_method_chain = {
              .params = params},
     .adds_to_base = true,
     .by_rows = true, /* which is what `ranked` needs */
-    .whole = true,
     .check = check,
     .is_base = is_base,
     .instead = instead,
-    .state_bytes = state_bytes,
     .settle_bytes = settle_bytes,
     .scratch_bytes = scratch_bytes,
-    .apply_matrix = apply_matrix,
+    .apply_whole = apply_whole,
 };

@@ -2,13 +2,14 @@
  * operations.
  *
  * A method opens no file, allocates nothing, and sees neither a tensor's name nor a device. Per
- * tensor it is driven by the run in one of two ways:
+ * tensor it is driven by the run in one of three ways:
  *
  *   by tiles   survey(pass) over all tiles, settle(pass), ... for each of n_surveys passes, then
  *              apply over all tiles. All models of a tile are present at once. Tiles may come in
  *              any order and from several threads; a tensor may be larger than memory.
  *   by matrix  (apply_matrix set) the whole tensor is one matrix, models come one batch after
- *              another, each adding its part to acc; or (whole set, too) all of them at once.
+ *              another, each adding its part to acc.
+ *   whole      (apply_whole set) as by matrix, but with the task vectors of all models at once.
  *
  * Operations are queued, and may be done later than the callback returns: what the host is to see
  * goes into the call's results.
@@ -66,8 +67,10 @@ typedef struct lors_call {
     double *weights;   /* [n_models], host scratch */
 
     /* A batch of matrices: models from_model .. from_model + n_batch - 1 (in the plan: the largest
-     * batch). base and acc are over all elements, stacks [n_batch][stride]; masks reach to
-     * (n_batch - 1) * stride + tile, and work on `tile` elements of each matrix at a time. */
+     * batch; whole: all of them, of which only `delta` is there, already the task vectors, and
+     * results say which are zero). base and acc are over all elements, stacks [n_batch][stride];
+     * masks reach to (n_batch - 1) * stride + tile, and work on `tile` elements of each matrix at a
+     * time. */
     int32_t from_model, n_batch;
     int64_t tile;
     bool exact;        /* low-rank parts by the singular value decomposition alone */
@@ -75,7 +78,8 @@ typedef struct lors_call {
     lors_view x;       /* f32 */
     lors_view delta;   /* f32, scratch */
     lors_view low;     /* f32, scratch */
-    lors_view scratch; /* ops->truncate_bytes; where it is set: def->scratch_bytes */
+    lors_view scratch; /* ops->truncate_bytes; of a tile, or whole: scratch_bytes */
+    double *numbers;   /* whole: [n_numbers], host scratch */
     lors_view kept;    /* u64 [n_batch] */
     lors_model_result *results; /* [n_models] */
 } lors_call;
@@ -90,7 +94,6 @@ typedef struct lors_method_def {
     const void *row;   /* what tells it from others of its family; becomes call->row */
     bool adds_to_base; /* acc is an update of the base, where there is one; else the whole result */
     bool by_rows;      /* tiles hold whole rows of the matrix */
-    bool whole;        /* apply_matrix is called once, with all models; it may overwrite x */
     int32_t uses;      /* LORS_USES_... */
     int32_t (*surveys)(const lors_call *call); /* passes before apply; NULL: none */
     /* Can these parameters be used? Called by the plan for every tensor: cells, shape, n_models are
@@ -110,7 +113,7 @@ typedef struct lors_method_def {
     uint64_t (*state_bytes)(const lors_call *call); /* NULL: none */
     uint64_t (*settle_bytes)(const lors_call *call); /* of the state, from its beginning, that
                                                         settle reads on the host; NULL: none */
-    uint64_t (*scratch_bytes)(const lors_call *call); /* for a tile of call->tile, or a matrix */
+    uint64_t (*scratch_bytes)(const lors_call *call); /* for a tile of call->tile, or whole */
     lors_status (*begin)(lors_call *call);          /* before the first survey; NULL: nothing */
     lors_status (*survey)(lors_call *call, int32_t pass);
     lors_status (*settle)(lors_call *call, int32_t pass);
@@ -120,6 +123,8 @@ typedef struct lors_method_def {
     lors_sum (*sum)(const lors_call *call);
     lors_status (*apply)(lors_call *call);
     lors_status (*apply_matrix)(lors_call *call);   /* state: one for all batches */
+    lors_status (*apply_whole)(lors_call *call);    /* sets acc; some task vector is not zero */
+    int64_t (*n_numbers)(const lors_call *call);
 } lors_method_def;
 
 /* How many numbers settle may leave to apply: for each row where tiles hold whole rows. */

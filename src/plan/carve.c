@@ -120,19 +120,32 @@ static uint64_t carve_matrix(const lors_plan *plan, const lors_job *job, lors_vi
     call->stride = aligned_stride(elements);
     call->tile = lors_plan_tile(plan, job, elements);
     uint64_t slice = (uint64_t)call->stride, stack = batch * slice * sizeof(float);
-    bool whole = job->def->whole;
     call->base = take(at, &filled, slice * sizeof(float));
     call->x = take(at, &filled, stack);
-    call->delta = take(at, &filled, whole ? 0 : stack);
-    call->low = take(at, &filled, whole ? slice * sizeof(float) : stack);
+    call->delta = take(at, &filled, stack);
+    call->low = take(at, &filled, stack);
     call->acc = take(at, &filled, slice * sizeof(double));
     call->masks = take(at, &filled, (batch - 1) * slice + (uint64_t)call->tile);
     call->state = take(at, &filled, lors_plan_state_bytes(plan, job));
-    uint64_t scratch = job->def->scratch_bytes
-                           ? job->def->scratch_bytes(call)
-                           : plan->ops->truncate_bytes(job->n_batch, job->n_rows, job->n_cols,
-                                                       largest_rank(plan, job));
-    call->scratch = take(at, &filled, scratch);
+    call->scratch = take(
+        at, &filled,
+        plan->ops->truncate_bytes(job->n_batch, job->n_rows, job->n_cols, largest_rank(plan, job)));
+    return filled;
+}
+
+/* The base, all models, which become their task vectors, the sum, what the method asks for. */
+static uint64_t carve_whole(const lors_plan *plan, const lors_job *job, lors_view at,
+                            lors_call *call)
+{
+    uint64_t filled = 0, elements = job->source->n_elements;
+    call->stride = aligned_stride(elements);
+    call->tile = lors_plan_tile(plan, job, elements);
+    uint64_t slice = (uint64_t)call->stride;
+    call->base = take(at, &filled, slice * sizeof(float));
+    call->delta = take(at, &filled, (uint64_t)job->n_models * slice * sizeof(float));
+    call->x = call->delta;
+    call->acc = take(at, &filled, slice * sizeof(double));
+    call->scratch = take(at, &filled, job->def->scratch_bytes(call));
     return filled;
 }
 
@@ -140,6 +153,9 @@ uint64_t lors_plan_carve(const lors_plan *plan, const lors_job *job, lors_view a
 {
     if (!job->def) {
         return 0;
+    }
+    if (job->def->apply_whole) {
+        return carve_whole(plan, job, at, call);
     }
     return job->by_matrix ? carve_matrix(plan, job, at, call) : carve_tile(plan, job, at, call);
 }

@@ -133,7 +133,7 @@ static void cut_job(const lors_plan *plan, lors_job *job, uint64_t unit, int32_t
     bool one = job->n_ranges <= 1 || !job->def;
     lors_call call = lors_plan_call(plan, job);
     job->n_phases = one ? 1 : lors_method_surveys(job->def, &call) + 1;
-    bool whole = job->by_matrix && job->def->whole;
+    bool whole = job->def && job->def->apply_whole;
     job->n_batch = whole            ? job->n_models
                    : job->by_matrix ? least(n_batch, job->n_models)
                                     : 0;
@@ -150,11 +150,12 @@ static void add_up(const lors_plan *plan, lors_memory_plan *m)
     uint64_t n = (uint64_t)m->n_workers;
     uint64_t busiest = (n + (uint64_t)plan->n_devices - 1) / (uint64_t)plan->n_devices;
     uint64_t staged = 2 * m->slot + m->out + m->results + m->survey;
+    uint64_t own = m->numbers * sizeof(double) + WORKER_BYTES;
     if (plan->ops->unified) {
-        m->peak = m->fixed + m->states + n * (staged + m->compute + WORKER_BYTES);
+        m->peak = m->fixed + m->states + n * (staged + m->compute + own);
         return;
     }
-    m->peak = m->fixed + n * (staged + WORKER_BYTES);
+    m->peak = m->fixed + n * (staged + own);
     m->device_peak =
         m->states + busiest * (m->slot + m->out + m->results + m->compute + QUEUE_BYTES);
 }
@@ -177,6 +178,9 @@ static lors_memory_plan measure(lors_plan *plan, uint64_t unit, int32_t n_worker
         m.survey = largest(m.survey, lors_plan_settle_bytes(plan, job));
         if (job->n_ranges > 1) {
             state = largest(state, lors_plan_state_bytes(plan, job));
+        }
+        if (job->def && job->def->n_numbers) {
+            m.numbers = largest(m.numbers, (uint64_t)job->def->n_numbers(&call));
         }
         m.fixed += 1024 + (uint64_t)(job->n_models + 1) *
                               (job->source->n_bytes / LORS_CHUNK_BYTES + 4) * 16;

@@ -247,7 +247,7 @@ static void finish_job(const resolver *r, lors_job *job)
     }
     job->reads_source = !job->def || job->def->info.needs_base ||
                         (job->def->info.takes_base && r->plan->base);
-    job->by_matrix = job->def && job->def->apply_matrix;
+    job->by_matrix = job->def && (job->def->apply_matrix || job->def->apply_whole);
     job->out_bytes = job->def
                          ? job->source->n_elements * (uint64_t)lors_dtype_bits(job->out_dtype) / 8
                          : job->source->n_bytes;

@@ -211,8 +211,9 @@ static lors_status allocate_arrays(lors_worker *w)
 {
     size_t n = (size_t)w->run->plan->n_models + 2;
     w->weights = lors_new(n, sizeof *w->weights);
+    w->numbers = lors_new((size_t)w->run->plan->memory.numbers + 1, sizeof *w->numbers);
     w->check = lors_alloc(LORS_CHUNK_BYTES);
-    bool failed = !w->weights || !w->check;
+    bool failed = !w->weights || !w->numbers || !w->check;
     for (int i = 0; i < 2; i++) {
         w->steps[i].requests = lors_new(n, sizeof *w->steps[i].requests);
         w->steps[i].at = lors_new(n, sizeof *w->steps[i].at);
@@ -259,6 +260,7 @@ void lors_worker_close(lors_worker *w)
     ops->release(w->backend, w->memory);
     ops->release(w->backend, w->staging);
     lors_free(w->weights);
+    lors_free(w->numbers);
     lors_free(w->check);
     lors_free(w);
 }

@@ -32,7 +32,7 @@ typedef struct lors_worker {
     lors_transfer_req write;
     bool writing;
     int32_t write_shard; /* where to */
-    double *weights;
+    double *weights, *numbers;
     unsigned char *check; /* LORS_CHUNK_BYTES, where outputs are compared, not written */
     int64_t cursor_unit;  /* what comes after the last step handed out */
     int32_t cursor_model;

@@ -295,27 +295,12 @@ static lors_status load_batch(task *t)
     return LORS_OK;
 }
 
-/* All models at once, where any of them changed. */
-static lors_status apply_whole(task *t)
-{
-    bool any = false;
-    for (int32_t k = 0; k < t->job->n_models; k++) {
-        any = any || t->state->changed[k];
-    }
-    t->call.from_model = 0;
-    t->call.n_batch = t->job->n_models;
-    return any ? t->job->def->apply_matrix(&t->call) : LORS_OK;
-}
-
 /* The method sees runs of changed models only: an unchanged one leaves no trace, whatever the batch
  * it came in. */
 static lors_status apply_batch(task *t)
 {
     lors_call *call = &t->call;
     const lors_call whole = *call;
-    if (t->job->def->whole) {
-        return apply_whole(t);
-    }
     const bool *changed = t->state->changed + t->s->from;
     for (int32_t i = 0, next; i < t->s->n_models; i = next) {
         for (next = i + 1; next < t->s->n_models && changed[next] == changed[i];) {
@@ -339,6 +324,32 @@ static lors_status apply_batch(task *t)
 static lors_status clear_update(task *t)
 {
     return ops_of(t)->clear(t->w->queue, t->call.acc, t->call.n_elements * sizeof(double));
+}
+
+/* All models become their task vectors, zeros where they have not changed. */
+static lors_status apply_whole(task *t)
+{
+    lors_call *call = &t->call;
+    bool any = false;
+    for (int32_t k = 0; k < call->n_models; k++) {
+        call->results[k].zero = !t->state->changed[k];
+        any = any || t->state->changed[k];
+    }
+    if (!any) {
+        return clear_update(t);
+    }
+    LORS_TRY(ops_of(t)->subtract(call->queue, call->delta, call->x, call->stride, call->base, 0,
+                                 call->n_models, (int64_t)call->n_elements));
+    return t->job->def->apply_whole(call);
+}
+
+static lors_status compute_whole(task *t)
+{
+    LORS_TRY(load_batch(t));
+    LORS_TRY(apply_whole(t));
+    LORS_TRY(store(t, (int64_t)t->call.n_elements, LORS_NO_VIEW));
+    LORS_TRY(bring_results(t));
+    return check_stored(t);
 }
 
 static lors_status compute_matrix(task *t)
@@ -380,6 +391,7 @@ lors_status lors_worker_compute(lors_worker *w, const lors_step *s)
     t.state = &w->run->jobs[t.unit->job];
     t.call = lors_run_job_call(w->run, t.unit->job, w->queue);
     t.call.weights = w->weights;
+    t.call.numbers = w->numbers;
     t.call.first = t.unit->first;
     lors_plan_carve(plan, t.job, w->compute, &t.call);
     lors_plan_carve_results(t.job, w->results_there, &w->found);
@@ -388,7 +400,9 @@ lors_status lors_worker_compute(lors_worker *w, const lors_step *s)
     t.raw = plan->ops->unified ? s->slot : w->raw;
     LORS_TRY(plan->ops->upload(w->queue, t.raw, s->slot, s->n_bytes));
     LORS_TRY(plan->ops->clear(w->queue, w->found.findings, w->found.cleared_bytes));
-    LORS_TRY(t.job->by_matrix ? compute_matrix(&t) : compute_tiles(&t));
+    LORS_TRY(t.job->def->apply_whole ? compute_whole(&t)
+             : t.job->by_matrix      ? compute_matrix(&t)
+                                     : compute_tiles(&t));
     if (lors_step_ends(t.job, s) && t.unit->phase == t.job->n_phases - 1) {
         LORS_TRY(bring_output(&t));
         return plan->ops->wait(w->queue);

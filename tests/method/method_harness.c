@@ -28,7 +28,7 @@ typedef struct drive {
     uint64_t n_bytes, filled;
     lors_view base, models, stored, findings, differs, blocks; /* base, models: [n] each */
     lors_call call;
-    double weights[MERGE_MAX_MODELS], constants[MERGE_MAX_MODELS + LORS_CALL_CONSTANTS];
+    double weights[MERGE_MAX_MODELS], constants[MERGE_MAX_MODELS + LORS_CALL_CONSTANTS], *numbers;
 } drive;
 
 /* --- devices ---------------------------------------------------------------------------------- */
@@ -227,6 +227,17 @@ static void carve_matrices(drive *d, const merge *m)
     call->scratch = take(d, scratch_bytes(d, m));
 }
 
+static void carve_whole(drive *d, const merge *m)
+{
+    lors_call *call = &d->call;
+    uint64_t stride = (uint64_t)stride_of((int64_t)call->n_elements);
+    call->stride = (int64_t)stride;
+    call->base = take(d, stride * 4);
+    call->delta = call->x = take(d, (uint64_t)m->n_models * stride * 4);
+    call->acc = take(d, call->n_elements * 8);
+    call->scratch = take(d, m->def->scratch_bytes(call));
+}
+
 static void carve(drive *d, const merge *m)
 {
     uint64_t n = d->call.n_elements, k = (uint64_t)m->n_models;
@@ -238,7 +249,9 @@ static void carve(drive *d, const merge *m)
     d->differs = take(d, k * sizeof(uint32_t));
     d->blocks = take(d, (n / LORS_BLOCK + 1) * sizeof(lors_store_block));
     d->call.state = take(d, m->def->state_bytes ? m->def->state_bytes(&d->call) : 0);
-    m->def->apply_matrix ? carve_matrices(d, m) : carve_tiles(d, m);
+    m->def->apply_whole    ? carve_whole(d, m)
+    : m->def->apply_matrix ? carve_matrices(d, m)
+                           : carve_tiles(d, m);
 }
 
 static void open_drive(drive *d, merge *m, const char *device_name)
@@ -252,6 +265,9 @@ static void open_drive(drive *d, merge *m, const char *device_name)
     d->call.tile = m->tile > 0 ? m->tile : n / LORS_BLOCK * LORS_BLOCK + LORS_BLOCK;
     d->call.n_batch = m->batch > 0 ? m->batch : d->ops->batch;
     d->call.n_batch = d->call.n_batch < m->n_models ? d->call.n_batch : m->n_models;
+    d->call.n_batch = m->def->apply_whole ? m->n_models : d->call.n_batch;
+    d->numbers =
+        m->def->n_numbers ? malloc((size_t)m->def->n_numbers(&d->call) * sizeof(double)) : NULL;
     d->call.weights = d->weights;
     d->call.constants = d->constants;
     carve(d, m);
@@ -280,6 +296,7 @@ static void close_drive(drive *d)
         d->ops->release(d->on->backend, d->staging);
     }
     d->ops->release(d->on->backend, d->memory);
+    free(d->numbers);
 }
 
 /* --- by tiles --------------------------------------------------------------------------------- */
@@ -400,6 +417,22 @@ static void by_matrix(drive *d, merge *m)
     }
 }
 
+/* --- whole ------------------------------------------------------------------------------------ */
+
+static void whole(drive *d, merge *m)
+{
+    lors_call *call = &d->call;
+    call->numbers = d->numbers;
+    copy(d, call->base, d->base, (int64_t)call->n_elements);
+    if (!load_batch(d, m)) {
+        assert_ok(d->ops->clear(d->on->queue, call->acc, call->n_elements * 8));
+        return;
+    }
+    assert_ok(d->ops->subtract(d->on->queue, call->delta, call->x, call->stride, call->base, 0,
+                               m->n_models, (int64_t)call->n_elements));
+    assert_ok(m->def->apply_whole(call));
+}
+
 /* --- results ---------------------------------------------------------------------------------- */
 
 size_t merge_stored_bytes(const merge *m, lors_dtype dtype)
@@ -439,7 +472,7 @@ static void run_on(merge *m, const char *device_name, lors_dtype dtype)
     if (m->def->begin) {
         assert_ok(m->def->begin(&d.call));
     }
-    m->def->apply_matrix ? by_matrix(&d, m) : by_tiles(&d, m);
+    m->def->apply_whole ? whole(&d, m) : m->def->apply_matrix ? by_matrix(&d, m) : by_tiles(&d, m);
     keep_results(&d, m, dtype);
     close_drive(&d);
 }
@@ -461,7 +494,8 @@ void merge_run(merge *m, lors_dtype dtype)
 {
     merge_free(m);
     run_on(m, device_wanted(), dtype);
-    if (strcmp(device_wanted(), "cpu") != 0 && !m->def->apply_matrix) {
+    bool same_bits = !m->def->apply_matrix && !m->def->apply_whole;
+    if (strcmp(device_wanted(), "cpu") != 0 && same_bits) {
         compare_with_reference(m, dtype);
     }
 }

@@ -236,6 +236,26 @@ def lors_cases():
     yield case("mixed types to f16", "mixed", "lors", THREE, rank=2, density=0.2, dtype="float16")
 
 
+def spectral_cases():
+    for method in ("tsv_m", "iso_c", "iso_cts", "star"):
+        yield case("defaults", "zero", method, ["ca", "de"])
+        yield case("three models", "plain", method, THREE)
+        yield case("weights, lambda", "zero", method, weighted(1, -0.5), **{"lambda": 1.5})
+        yield case("one model", "zero", method, ["ca"])
+        yield case("mixed types to f16", "mixed", method, THREE, dtype="float16")
+        yield case("f16, low-rank changes", "half", method, ["ca", "de"])
+        yield case("scope everything", "plain", method, ["ca", "es"], scope="*")
+        yield case("coarse", "coarse", method, THREE)
+    yield case("ranks", "zero", "tsv_m", [("ca", {"rank": "25%"}), ("de", {"rank": 3})])
+    yield case("more directions than there are", "zero", "tsv_m", ["ca", "de"], rank="100%")
+    yield case("energy", "zero", "tsv_m", ["ca", "de"], rank={"energy": 0.6})
+    yield case("boost", "zero", "tsv_m", ["ca", "de"], boost=0.3)
+    yield case("boost to nothing", "zero", "tsv_m", ["ca", ("de", {"boost": 0})], boost=1)
+    yield case("eta", "zero", "star", [("ca", {"eta": 75}), ("de", {"eta": 10})])
+    for fraction in (0, 0.35, 1):
+        yield case(f"common {fraction}", "zero", "iso_cts", ["ca", "de"], common_fraction=fraction)
+
+
 def all_cases():
-    for cases in (linear_cases, task_cases, ties_cases, slerp_cases, lors_cases):
+    for cases in (linear_cases, task_cases, ties_cases, slerp_cases, lors_cases, spectral_cases):
         yield from cases()

@@ -3,6 +3,9 @@
 Values: every element must be the rounding of the expected f64 value; another one is accepted only
 if the interval of f64's own error around the expectation holds a rounding boundary between the two.
 
+Near: the whole matrix lies within the bound, 1e-6 of the norm of the update, beside half a step of
+rounding for each element.
+
 LowRank (W = base + scale * sum weight * Z, Z = kept ? delta : low). A truncated SVD is bounded, not
 bit-exact, so with L the low-rank part, d the task vector and L_ref that of an f64 SVD:
   - where the spectrum has a gap behind the rank, norm(L - L_ref) <= 1e-5 norm(d) (gate T2). At
@@ -20,7 +23,7 @@ import itertools
 
 import numpy as np
 
-from lors_oracle import EPS, Copy, Values
+from lors_oracle import EPS, Copy, Near, Values
 from tensors import decode, half_step, round_to
 
 
@@ -29,6 +32,7 @@ class Counts:
 
     def __init__(self):
         self.exact = self.interval = self.bounded = self.either = self.ill_posed = 0
+        self.near = 0
 
 
 def judge(name, expected, tensor, counts):
@@ -42,6 +46,8 @@ def judge(name, expected, tensor, counts):
     stored = decode(tensor.raw, tensor.dtype)
     if isinstance(expected, Values):
         return judge_values(name, expected, stored, counts)
+    if isinstance(expected, Near):
+        return judge_near(name, expected, stored, counts)
     return judge_low_rank(name, expected, stored, counts)
 
 
@@ -63,6 +69,18 @@ def judge_values(name, expected, stored, counts):
     counts.exact += int(exact.sum())
     counts.interval += int((good & ~exact).sum())
     return first_bad(name, good, stored, expected.candidates[0][0])
+
+
+def judge_near(name, expected, stored, counts):
+    if np.isnan(expected.bound):
+        counts.ill_posed += 1
+        return []
+    counts.near += 1
+    distance = float(np.linalg.norm(stored - expected.value))
+    allowed = rounding_norm(stored, expected.dtype) + expected.bound
+    allowed += EPS * float(np.linalg.norm(expected.value))
+    return [] if distance <= allowed else \
+        [f"{name}: {distance:.3g} from the reference, {allowed:.3g} allowed"]
 
 
 def first_bad(name, good, stored, meant):

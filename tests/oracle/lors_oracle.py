@@ -4,6 +4,7 @@ For every tensor of the output `expect` gives what it must be:
   Copy    these bytes
   Values  f64 values with the error that f64 sums in any order can have; several candidates where a
           sign election is decided by less than that error
+  Near    f64 values, and how far in all the output may be from them; of spectral_oracle.py
   LowRank the parts of LoRS: judged in judge.py, since a truncated SVD is not unique to the bit
 """
 import math
@@ -11,6 +12,7 @@ import re
 
 import numpy as np
 
+import spectral_oracle
 from names import SINUSOID, TIED, Subject, canonical, value_for
 from tensors import TYPES, Tensor, encode
 
@@ -21,7 +23,12 @@ DEFAULTS = {
     "task_arithmetic": {"lambda": 1.0, "normalize": False},
     "ties": {"lambda": 1.0, "normalize": True, "density": 1.0},
     "slerp": {},
+    "tsv_m": {"weight": 1.0, "lambda": 1.0, "boost": 1.0},
+    "iso_c": {"weight": 1.0, "lambda": 1.0},
+    "iso_cts": {"weight": 1.0, "lambda": 1.0, "common_fraction": 0.8},
+    "star": {"weight": 1.0, "lambda": None, "eta": 40.0},
 }
+MATRICES = ("lors", "tsv_m", "iso_c", "iso_cts", "star")
 
 
 class Copy:
@@ -34,6 +41,13 @@ class Values:
 
     def __init__(self, dtype, shape, candidates):
         self.dtype, self.shape, self.candidates = dtype, shape, candidates
+
+
+class Near:
+    """bound: of the Frobenius norm of the deviation; NaN where the result is ill-posed."""
+
+    def __init__(self, dtype, shape, value, bound):
+        self.dtype, self.shape, self.value, self.bound = dtype, shape, value, bound
 
 
 class LowRank:
@@ -118,7 +132,7 @@ class Merge:
         if scope is not None:
             scope = [scope] if isinstance(scope, str) else scope
             return any(subject.matches(entry) for entry in scope)
-        if self.method != "lors":
+        if self.method not in MATRICES:
             return True
         matrix = len(subject.shape) == 2 and subject.canonical.endswith(".weight")
         return matrix and (subject.has_role("attention") or subject.has_role("mlp"))
@@ -147,7 +161,7 @@ class Merge:
             not self.parameters.get("merge_encoder_positions", False)
         if sinusoid or tensor.dtype not in TYPES or tensor.size == 0:
             return self.stored(tensor)
-        outside = self.parameters.get("outside", "weighted" if self.method == "lors" else "base")
+        outside = self.parameters.get("outside", "weighted" if self.method in MATRICES else "base")
         inside = self.in_scope(subject)
         if not inside and outside == "base":
             return self.stored(tensor)
@@ -155,8 +169,10 @@ class Merge:
         base = self.base[name].values() if self.base is not None else None
         values = [model.values() for model in self.inputs(name)]
         method = self.method
-        if not inside or (method == "lors" and len(tensor.shape) < 2):
+        if not inside or (method in MATRICES and len(tensor.shape) < 2):
             method = "task_arithmetic"
+        elif method in MATRICES and method != "lors":
+            return self.spectral(subject, dtype, tensor.shape, base, values)
         made = getattr(self, method)(subject, tensor.shape, base, values)
         if isinstance(made, tuple):
             return LowRank(dtype, tensor.shape, *made)
@@ -218,6 +234,31 @@ class Merge:
         if abs(abs(cosine) - 0.9995) < 1e-9:
             raise ValueError("the angle lies on the edge: choose another seed")
         return [(first * base + second * x, error * size)]
+
+    def spectral(self, subject, dtype, shape, base, values):
+        n = len(values)
+        rank = min(shape[0], base.size // shape[0])
+        weights = self.weights(subject)
+        plain = [(x - base).astype(np.float32).astype(np.float64).reshape(shape[0], -1)
+                 for x in values]
+        scaled = spectral_oracle.Spectral([w * d for w, d in zip(weights, plain)])
+        changed = [k for k, d in enumerate(plain) if weights[k] and d.any()]
+        if self.method == "tsv_m":
+            ranks = [count_rank(self.number("rank", subject, k) or f"{100 / n}%",
+                                np.linalg.svd(plain[k], compute_uv=False), rank) for k in changed]
+            update = scaled.tsv_m(ranks, [self.number("boost", subject, k) for k in changed])
+        elif self.method == "star":
+            alone = spectral_oracle.Spectral([plain[k] for k in changed] or [0 * plain[0]])
+            update = alone.star([weights[k] for k in changed],
+                                [self.number("eta", subject, k) for k in changed])
+            scaled = alone
+        elif self.method == "iso_c":
+            update = scaled.iso_c()
+        else:
+            update = scaled.iso_cts(self.number("common_fraction", subject))
+        update = float(self.number("lambda", subject)) * update.ravel()
+        bound = 1e-6 * float(np.linalg.norm(update)) if scaled.sharp else math.nan
+        return Near(dtype, shape, base + update, bound)
 
     def lors(self, subject, shape, base, values):
         scale = float(self.number("lambda", subject))

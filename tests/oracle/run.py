@@ -143,8 +143,8 @@ def main():
         elif options.v:
             print(f"ok     {label}")
     print(f"{counts.exact} elements exact, {counts.interval} within the error of f64, "
-          f"{counts.bounded} matrices rebuilt, {counts.either} elements at a threshold, "
-          f"{counts.ill_posed} matrices without a gap")
+          f"{counts.bounded} matrices rebuilt, {counts.near} near, "
+          f"{counts.either} elements at a threshold, {counts.ill_posed} matrices without a gap")
     print(f"{passed} passed, {failed} failed")
     return 1 if failed else 0
 
