@@ -13,6 +13,13 @@ extern "C" {
 
 typedef struct lors_checkpoint lors_checkpoint;
 
+/* How weights are read from files. It changes no byte of any result. */
+typedef enum lors_io {
+    LORS_IO_BUFFERED, /* through the system's page cache */
+    LORS_IO_AUTO,     /* files that are in it already through it, others past it (O_DIRECT) */
+    LORS_IO_DIRECT    /* past it wherever the file system can */
+} lors_io;
+
 typedef struct lors_tensor_info {
     const char *name;  /* NUL-terminated, not escaped; borrowed */
     const char *dtype; /* safetensors' name: "F32", "BF16", "I64", ... */

@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -28,6 +29,20 @@ static int real_allocate(int fd, off_t offset, off_t n_bytes)
     return fallocate(fd, 0, offset, n_bytes) == 0 ? 0 : errno;
 }
 
+/* mincore tells it of a mapping, which is never looked at here. Older kernels have nothing else. */
+static int real_is_cached(int fd, off_t offset)
+{
+    unsigned char state = 0;
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    void *there = mmap(NULL, page, PROT_READ, MAP_SHARED, fd, offset / (off_t)page * (off_t)page);
+    if (there == MAP_FAILED) {
+        return -1;
+    }
+    bool known = mincore(there, page, &state) == 0;
+    munmap(there, page);
+    return known ? state & 1 : -1;
+}
+
 static int real_exchange(const char *a, const char *b)
 {
     return renameat2(AT_FDCWD, a, AT_FDCWD, b, RENAME_EXCHANGE);
@@ -45,6 +60,7 @@ static const lors_file_ops real_table = {
     .pwrite = pwrite,
     .allocate = real_allocate,
     .fsync = fsync,
+    .is_cached = real_is_cached,
     .mkdir = mkdir,
     .rename = rename,
     .exchange = real_exchange,
@@ -193,11 +209,11 @@ static lors_status check_regular(int fd, const char *path, struct stat *info)
     return LORS_OK;
 }
 
-lors_status lors_file_open_read(const char *path, int *fd, struct stat *info)
+static lors_status open_regular(const char *path, int more_flags, int *fd, struct stat *info)
 {
     struct stat unused;
     *fd = -1;
-    int opened = open_retrying(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0);
+    int opened = open_retrying(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | more_flags, 0);
     if (opened < 0) {
         return lors_file_fail(path, "cannot be opened", errno);
     }
@@ -208,6 +224,16 @@ lors_status lors_file_open_read(const char *path, int *fd, struct stat *info)
     }
     *fd = opened;
     return LORS_OK;
+}
+
+lors_status lors_file_open_read(const char *path, int *fd, struct stat *info)
+{
+    return open_regular(path, 0, fd, info);
+}
+
+lors_status lors_file_open_direct(const char *path, int *fd, struct stat *info)
+{
+    return open_regular(path, O_DIRECT, fd, info);
 }
 
 lors_status lors_file_create(const char *path, int *fd)
@@ -294,6 +320,41 @@ lors_status lors_file_write_at(int fd, const char *path, uint64_t offset, const 
         }
     }
     return LORS_OK;
+}
+
+/* ---- Past the page cache, and into it ------------------------------------------------------ */
+
+size_t lors_file_read_direct(int fd, uint64_t offset, void *out, size_t n_bytes)
+{
+    const size_t page = LORS_DIRECT_ALIGN;
+    size_t lead = (size_t)(offset % page), wanted = lead + n_bytes, done = 0;
+    size_t whole = (wanted + page - 1) / page * page;
+    char *first = (char *)out - lead;
+    while (done < wanted) { /* `done` stays a multiple of a page until all is there */
+        ssize_t n =
+            lors_file_table()->pread(fd, first + done, whole - done, (off_t)(offset - lead + done));
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        size_t reached = n > 0 ? done + (size_t)n : done;
+        reached = reached < wanted ? reached / page * page : wanted;
+        if (reached <= done) {
+            break;
+        }
+        done = reached;
+    }
+    return done > lead ? done - lead : 0;
+}
+
+bool lors_file_is_cached(int fd, uint64_t n_bytes)
+{
+    enum { MOST_SAMPLES = 256 };
+    uint64_t n_samples = n_bytes >> 20 < MOST_SAMPLES ? (n_bytes >> 20) + 1 : MOST_SAMPLES;
+    uint64_t step = n_bytes / n_samples, n_cached = 0;
+    for (uint64_t i = 0; i < n_samples; i++) {
+        n_cached += lors_file_table()->is_cached(fd, (off_t)(i * step + step / 2)) != 0;
+    }
+    return 2 * n_cached >= n_samples;
 }
 
 lors_status lors_file_reserve(int fd, const char *path, uint64_t n_bytes)

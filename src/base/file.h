@@ -10,6 +10,10 @@
 
 #include <lors/status.h>
 
+/* What reading past the page cache asks of offsets, lengths and addresses: enough for the usual
+ * disks; where a file system wants more it refuses, and the file is read through the cache. */
+enum { LORS_DIRECT_ALIGN = 4096 };
+
 /* The system calls the library makes on files. Semantics and errno as in POSIX. */
 typedef struct lors_file_ops {
     int (*open)(const char *path, int flags, mode_t mode);
@@ -18,6 +22,7 @@ typedef struct lors_file_ops {
     ssize_t (*pwrite)(int fd, const void *buffer, size_t n_bytes, off_t offset);
     int (*allocate)(int fd, off_t offset, off_t n_bytes); /* fallocate; returns the errno or 0 */
     int (*fsync)(int fd);
+    int (*is_cached)(int fd, off_t offset); /* is this byte in the page cache? -1: unknown */
     int (*mkdir)(const char *path, mode_t mode);
     int (*rename)(const char *from, const char *to);
     int (*exchange)(const char *a, const char *b); /* renameat2(RENAME_EXCHANGE) */
@@ -37,6 +42,8 @@ lors_status lors_file_fail(const char *path, const char *what, int error);
 /* Open a regular file for reading (never blocks on a FIFO; refuses anything not a regular file).
  * Errors: ERR_IO. `info` may be NULL. */
 lors_status lors_file_open_read(const char *path, int *fd, struct stat *info);
+/* The same past the page cache. Errors: ERR_IO, also where the file system has no such way. */
+lors_status lors_file_open_direct(const char *path, int *fd, struct stat *info);
 /* Create a new file (it must not exist), mode 0666 & ~umask. Errors: ERR_IO. */
 lors_status lors_file_create(const char *path, int *fd);
 /* Read or write exactly n_bytes, retrying short transfers and EINTR. A short file is ERR_INPUT, an
@@ -44,6 +51,15 @@ lors_status lors_file_create(const char *path, int *fd);
 lors_status lors_file_read_at(int fd, const char *path, uint64_t offset, void *out, size_t n_bytes);
 lors_status lors_file_write_at(int fd, const char *path, uint64_t offset, const void *bytes,
                                size_t n_bytes);
+/* Read past the page cache, by a descriptor of lors_file_open_direct. `out` lies in its page of
+ * memory as `offset` does in its page of the file: equal modulo LORS_DIRECT_ALIGN. What else is in
+ * the pages of `out` is overwritten. Returns how many bytes, from `offset` on, were read: fewer
+ * than n_bytes where the file ends, or the file system or the disk refuses. lors_file_read_at then
+ * reads the rest, or says why not. */
+size_t lors_file_read_direct(int fd, uint64_t offset, void *out, size_t n_bytes);
+/* Is most of a file of n_bytes in the page cache, judged by a page of each MiB, at most 256? Yes
+ * where it cannot be known: the system tells only those who may write to the file. */
+bool lors_file_is_cached(int fd, uint64_t n_bytes);
 /* Reserve space. ERR_IO when the disk is full; a file system that cannot reserve is no error. */
 lors_status lors_file_reserve(int fd, const char *path, uint64_t n_bytes);
 /* Let the system begin to write these bytes to the disk, so that a later sync has less to wait for.

@@ -26,6 +26,7 @@ typedef struct lors_ckpt_file {
     char *path, *name; /* as opened; base name */
     uint64_t n_bytes, device, inode;
     int64_t mtime_ns, ctime_ns;
+    bool direct; /* lors_ckpt_read_pages reads past the page cache: lors_ckpt_choose_io */
     lors_st_header *header;
 } lors_ckpt_file;
 
@@ -48,6 +49,15 @@ int64_t lors_ckpt_find(const lors_checkpoint *checkpoint, const char *name);
 /* Read n_bytes at `offset` within the tensor; safe from several threads at once. */
 lors_status lors_ckpt_read_at(lors_checkpoint *checkpoint, const lors_ckpt_tensor *tensor,
                               uint64_t offset, void *out, size_t n_bytes);
+/* The same, past the page cache where that was chosen for the file; so came `n_direct` bytes.
+ * All of the pages of memory that `out` begins and ends in may be overwritten. Needed is a file
+ * system that has this way, and an `out` that lies in its page as the bytes do in theirs of the
+ * file (equal modulo LORS_DIRECT_ALIGN); all else goes through the cache. */
+lors_status lors_ckpt_read_pages(lors_checkpoint *checkpoint, const lors_ckpt_tensor *tensor,
+                                 uint64_t offset, void *out, size_t n_bytes, size_t *n_direct);
+/* Choose it for each file. LORS_IO_AUTO: past the cache, unless most of the file is in it. Not
+ * while anything is read. */
+void lors_ckpt_choose_io(lors_checkpoint *checkpoint, lors_io io);
 
 /* Is this the file that was opened: same device, inode, size and times? If not, the sentence. */
 struct stat;

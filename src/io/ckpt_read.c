@@ -26,23 +26,80 @@ static lors_status fail_range(const lors_ckpt_tensor *tensor, uint64_t offset, u
         lors_escape(tensor->name, tensor->name_bytes, name), count, unit, offset, allowed);
 }
 
-lors_status lors_ckpt_read_at(lors_checkpoint *checkpoint, const lors_ckpt_tensor *tensor,
-                              uint64_t offset, void *out, size_t n_bytes)
+/* What should be read past the page cache, and can be; returns how many bytes that are. */
+static size_t read_direct(const lors_ckpt_file *file, uint64_t offset, void *out, size_t n_bytes)
 {
     int fd = -1, slot = -1;
+    bool fits = ((uintptr_t)out - offset) % LORS_DIRECT_ALIGN == 0;
+    if (!file->direct || !fits || lors_handles_take(file, true, &fd, &slot) != LORS_OK) {
+        return 0;
+    }
+    size_t n = lors_file_read_direct(fd, offset, out, n_bytes);
+    lors_handles_give_back(slot);
+    return n;
+}
+
+static lors_status read_buffered(const lors_ckpt_file *file, uint64_t offset, void *out,
+                                 size_t n_bytes)
+{
+    int fd = -1, slot = -1;
+    LORS_TRY(lors_handles_take(file, false, &fd, &slot));
+    lors_status status = lors_file_read_at(fd, file->path, offset, out, n_bytes);
+    lors_handles_give_back(slot);
+    return status;
+}
+
+/* n_direct NULL: only through the cache. */
+static lors_status read_tensor(const lors_checkpoint *checkpoint, const lors_ckpt_tensor *tensor,
+                               uint64_t offset, char *out, size_t n_bytes, size_t *n_direct)
+{
+    lors_status status = LORS_OK;
     const lors_ckpt_file *file = &checkpoint->files[tensor->file];
     if (offset > tensor->n_bytes || n_bytes > tensor->n_bytes - offset) {
         return fail_range(tensor, offset, n_bytes, tensor->n_bytes, "bytes");
     }
-    if (n_bytes == 0) {
-        return LORS_OK;
+    uint64_t at = tensor->offset + offset;
+    size_t n = n_direct && n_bytes > 0 ? read_direct(file, at, out, n_bytes) : 0;
+    if (n < n_bytes) {
+        status = read_buffered(file, at + n, out + n, n_bytes - n);
     }
-    lors_status status = lors_handles_take(file, &fd, &slot);
-    if (status == LORS_OK) {
-        status = lors_file_read_at(fd, file->path, tensor->offset + offset, out, n_bytes);
-        lors_handles_give_back(slot);
+    if (n_direct) {
+        *n_direct = n;
     }
     return status == LORS_OK ? LORS_OK : fail_tensor(tensor, status);
+}
+
+lors_status lors_ckpt_read_at(lors_checkpoint *checkpoint, const lors_ckpt_tensor *tensor,
+                              uint64_t offset, void *out, size_t n_bytes)
+{
+    return read_tensor(checkpoint, tensor, offset, out, n_bytes, NULL);
+}
+
+lors_status lors_ckpt_read_pages(lors_checkpoint *checkpoint, const lors_ckpt_tensor *tensor,
+                                 uint64_t offset, void *out, size_t n_bytes, size_t *n_direct)
+{
+    return read_tensor(checkpoint, tensor, offset, out, n_bytes, n_direct);
+}
+
+/* Yes where it cannot be known. Per file, not per range: the readahead of one range would make the
+ * next one seem to be cached. */
+static bool is_cached(const lors_ckpt_file *file)
+{
+    int fd = -1, slot = -1;
+    if (lors_handles_take(file, false, &fd, &slot) != LORS_OK) {
+        return true; /* the first read will say why */
+    }
+    bool cached = lors_file_is_cached(fd, file->n_bytes);
+    lors_handles_give_back(slot);
+    return cached;
+}
+
+void lors_ckpt_choose_io(lors_checkpoint *checkpoint, lors_io io)
+{
+    for (int32_t i = 0; i < checkpoint->n_files; i++) {
+        lors_ckpt_file *file = &checkpoint->files[i];
+        file->direct = io == LORS_IO_DIRECT || (io == LORS_IO_AUTO && !is_cached(file));
+    }
 }
 
 /* Widen `count` 16-bit values that lie in the second half of `out`: value i is read before its

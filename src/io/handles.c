@@ -13,6 +13,7 @@
 
 typedef struct handle {
     const lors_ckpt_file *file; /* NULL: closed */
+    bool direct;
     int fd;
     int n_users;
     uint64_t last_used;
@@ -31,13 +32,14 @@ static void close_handle(handle *h)
     h->file = NULL;
 }
 
-/* The handle of the file; else a closed one; else the least recently used without a user. */
-static handle *choose_handle(const lors_ckpt_file *file)
+/* The handle of the file, opened so; else a closed one; else the least recently used of those
+ * without a user. */
+static handle *choose_handle(const lors_ckpt_file *file, bool direct)
 {
     handle *chosen = NULL;
     for (int i = 0; i < LORS_MAX_HANDLES; i++) {
         handle *h = &pool.handles[i];
-        if (h->file == file) {
+        if (h->file == file && h->direct == direct) {
             return h;
         }
         bool better = !chosen || (chosen->file && (!h->file || h->last_used < chosen->last_used));
@@ -62,36 +64,38 @@ static bool close_idle(void)
     return any;
 }
 
-static lors_status open_handle(handle *h, const lors_ckpt_file *file)
+static lors_status open_handle(handle *h, const lors_ckpt_file *file, bool direct)
 {
     struct stat info;
-    lors_status status = lors_file_open_read(file->path, &h->fd, &info);
-    if (status != LORS_OK && close_idle()) { /* other code may have used up the descriptors */
+    lors_status status = direct ? lors_file_open_direct(file->path, &h->fd, &info)
+                                : lors_file_open_read(file->path, &h->fd, &info);
+    if (status != LORS_OK && !direct && close_idle()) { /* other code may have used them up */
         status = lors_file_open_read(file->path, &h->fd, &info);
     }
     LORS_TRY(status);
     if (lors_ckpt_file_is(file, &info)) {
         h->file = file;
+        h->direct = direct;
         return LORS_OK;
     }
     lors_file_table()->close(h->fd);
     return lors_ckpt_fail_changed(file);
 }
 
-lors_status lors_handles_take(const lors_ckpt_file *file, int *fd, int *slot)
+lors_status lors_handles_take(const lors_ckpt_file *file, bool direct, int *fd, int *slot)
 {
     lors_status status = LORS_OK;
     pthread_mutex_lock(&pool.mutex);
-    handle *h = choose_handle(file);
+    handle *h = choose_handle(file, direct);
     while (!h) {
         pthread_cond_wait(&pool.freed, &pool.mutex);
-        h = choose_handle(file);
+        h = choose_handle(file, direct);
     }
-    if (h->file != file) {
+    if (h->file != file || h->direct != direct) {
         if (h->file) {
             close_handle(h);
         }
-        status = open_handle(h, file);
+        status = open_handle(h, file, direct);
     }
     if (status == LORS_OK) {
         h->n_users++;

@@ -44,7 +44,7 @@ static void hash_chunks(const lors_transfer_req *request, size_t first, size_t l
     }
 }
 
-static lors_status carry_piece(const lors_transfer_req *request, size_t at, size_t n_bytes)
+static lors_status carry_piece(lors_transfer_req *request, size_t at, size_t n_bytes)
 {
     uint64_t offset = request->offset + at;
     if (request->is_write) {
@@ -53,11 +53,18 @@ static lors_status carry_piece(const lors_transfer_req *request, size_t at, size
         lors_file_begin_sync(request->fd, offset, n_bytes);
         return LORS_OK;
     }
-    return lors_ckpt_read_at(request->checkpoint, request->tensor, offset,
-                             (char *)request->out + at, n_bytes);
+    char *out = (char *)request->out + at;
+    if (!request->whole_pages) {
+        return lors_ckpt_read_at(request->checkpoint, request->tensor, offset, out, n_bytes);
+    }
+    size_t n_direct = 0;
+    LORS_TRY(lors_ckpt_read_pages(request->checkpoint, request->tensor, offset, out, n_bytes,
+                                  &n_direct));
+    request->n_direct += n_direct;
+    return LORS_OK;
 }
 
-static lors_status carry_out(lors_transfer *transfer, const lors_transfer_req *request)
+static lors_status carry_out(lors_transfer *transfer, lors_transfer_req *request)
 {
     size_t piece = piece_of(request);
     bool hash = request->digests && !request->is_write;
@@ -87,6 +94,7 @@ static void finish(lors_transfer *transfer, lors_transfer_req *request, lors_sta
     uint64_t n_bytes = status == LORS_OK ? request->n_bytes : 0;
     *(request->is_write ? &counters->write_seconds : &counters->read_seconds) += seconds;
     *(request->is_write ? &counters->written_bytes : &counters->read_bytes) += n_bytes;
+    counters->direct_bytes += status == LORS_OK ? request->n_direct : 0;
     request->status = status;
     request->state = LORS_TRANSFER_DONE;
     pthread_cond_broadcast(&transfer->done);
@@ -198,6 +206,7 @@ static lors_status begin(lors_transfer *transfer, lors_transfer_req *request)
         return lors_fail(LORS_ERR_INTERNAL, "a transfer was given again while it is under way");
     }
     request->next = NULL;
+    request->n_direct = 0;
     request->status = LORS_OK;
     return LORS_OK;
 }

@@ -39,6 +39,10 @@ typedef struct lors_transfer_req {
     uint64_t digest_chunk_bytes;
     lors_xxh *digests;
 
+    /* Set before lors_transfer_read: it may go past the page cache (lors_ckpt_read_pages); the
+     * pages of memory that `out` begins and ends in are the request's alone. */
+    bool whole_pages;
+
     /* Private. */
     struct lors_transfer_req *next;
     lors_transfer_state state;
@@ -50,7 +54,7 @@ typedef struct lors_transfer_req {
     uint64_t offset;
     void *out;
     const void *bytes;
-    size_t n_bytes;
+    size_t n_bytes, n_direct;
     lors_status status;
     char message[LORS_TRANSFER_MESSAGE];
 } lors_transfer_req;
@@ -58,6 +62,7 @@ typedef struct lors_transfer_req {
 typedef struct lors_transfer_counters {
     double read_seconds, write_seconds; /* busy, summed over the threads; hashing is reading */
     uint64_t read_bytes, written_bytes; /* of requests that succeeded */
+    uint64_t direct_bytes;              /* of those read, past the page cache */
 } lors_transfer_counters;
 
 /* Start n_threads (at least 1, at most 64) threads. Errors: ERR_LIMIT. */

@@ -109,8 +109,17 @@ static int fake_rmdir(const char *path)
 }
 
 static const lors_file_ops fake_table = {
-    fake_open,  fake_close,  fake_pread,    fake_pwrite, fake_allocate, fake_fsync,
-    fake_mkdir, fake_rename, fake_exchange, fake_unlink, fake_rmdir, NULL,
+    .open = fake_open,
+    .close = fake_close,
+    .pread = fake_pread,
+    .pwrite = fake_pwrite,
+    .allocate = fake_allocate,
+    .fsync = fake_fsync,
+    .mkdir = fake_mkdir,
+    .rename = fake_rename,
+    .exchange = fake_exchange,
+    .unlink = fake_unlink,
+    .rmdir = fake_rmdir,
 };
 
 /* ---- A run ---------------------------------------------------------------------------------- */
