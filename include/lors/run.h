@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <lors/checkpoint.h>
 #include <lors/plan.h>
 #include <lors/status.h>
 
@@ -44,11 +45,13 @@ typedef struct lors_run_options {
      * parts are asked of the device again and judged against the singular value decomposition in
      * f64) and compared with what was written; -1: all, 0: none. */
     int64_t verify_tensors;
+    lors_io io; /* how the models are read */
 } lors_run_options;
 
 #define LORS_RUN_OPTIONS_INIT                                                          \
     {                                                                                  \
-        sizeof(lors_run_options), false, false, LORS_NONFINITE_REFUSE, 0, 0, 32        \
+        sizeof(lors_run_options), false, false, LORS_NONFINITE_REFUSE, 0, 0, 32,       \
+            LORS_IO_AUTO                                                               \
     }
 
 typedef struct lors_report lors_report;
@@ -57,6 +60,7 @@ typedef struct lors_report_summary {
     double seconds;                              /* wall time of the whole run */
     double read_seconds, compute_seconds, write_seconds; /* summed over threads: they overlap */
     uint64_t read_bytes, written_bytes;
+    uint64_t direct_bytes;        /* of those read: past the system's page cache */
     uint64_t peak_bytes;          /* resident memory at its highest, as the kernel counts it */
     int64_t n_tensors, n_method, n_weighted, n_copied;
     int64_t n_zero_task_vectors;  /* (tensor, model) pairs in which nothing had changed */

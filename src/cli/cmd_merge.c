@@ -14,7 +14,7 @@
 
 typedef struct merge_settings {
     cli_plan_settings plan; /* first: the shared options fill it */
-    const char *out_path, *nonfinite;
+    const char *out_path, *nonfinite, *io;
     bool force, dry_run, verify, verify_all;
 } merge_settings;
 
@@ -34,6 +34,10 @@ static const cli_option options[] = {
      "refuse|propagate|zero", 0, 0,
      "about NaN and infinity in the models: refuse to merge,\n"
      "propagate them, or write zero in their place (default: refuse)"},
+    {"io", 0, CLI_CHOICE, offsetof(merge_settings, io), "WAY", "auto|direct|buffered", 0, 0,
+     "how models are read: buffered through the system's page\n"
+     "cache, direct past it, auto past it the files that are not\n"
+     "in it already (default: auto)"},
     {"json", 0, CLI_FLAG, offsetof(merge_settings, plan.json), NULL, NULL, 0, 0,
      "print the report (the text of OUT/lors.json) instead of a\n"
      "summary; with --dry-run, the plan"},
@@ -48,6 +52,15 @@ static lors_nonfinite nonfinite_from(const char *word)
     if (word && strcmp(word, "zero") == 0)
         return LORS_NONFINITE_ZERO;
     return LORS_NONFINITE_REFUSE;
+}
+
+static lors_io io_from(const char *word)
+{
+    if (word && strcmp(word, "direct") == 0)
+        return LORS_IO_DIRECT;
+    if (word && strcmp(word, "buffered") == 0)
+        return LORS_IO_BUFFERED;
+    return LORS_IO_AUTO;
 }
 
 /* Lines that matter only to low-rank methods, or only when something happened. */
@@ -119,6 +132,7 @@ static int carry_out(const merge_settings *settings, lors_plan *plan)
     run_options.verify = settings->verify || settings->verify_all;
     run_options.verify_tensors = settings->verify_all ? -1 : run_options.verify_tensors;
     run_options.nonfinite = nonfinite_from(settings->nonfinite);
+    run_options.io = io_from(settings->io);
     run_options.progress = cli_progress_show;
     run_options.user = &progress;
     cli_signals_defer();

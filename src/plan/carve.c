@@ -1,4 +1,5 @@
 /* carve.c - the memory of one worker, piece by piece: measured and laid out by the same lines. */
+#include "base/file.h"
 #include "plan/plan_internal.h"
 
 /* The next piece: every one begins at a multiple of LORS_VIEW_ALIGN. */
@@ -12,6 +13,11 @@ static lors_view take(lors_view at, uint64_t *filled, uint64_t n_bytes)
 uint64_t lors_plan_padded(uint64_t n_bytes)
 {
     return (n_bytes + LORS_VIEW_ALIGN - 1) & ~(uint64_t)(LORS_VIEW_ALIGN - 1);
+}
+
+uint64_t lors_plan_paged(uint64_t n_bytes)
+{
+    return (n_bytes + LORS_DIRECT_ALIGN - 1) & ~(uint64_t)(LORS_DIRECT_ALIGN - 1);
 }
 
 /* Slices that begin at a multiple of LORS_VIEW_ALIGN. */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/text.h"
 #include "base/threads.h"
 #include "plan/plan_internal.h"
@@ -98,13 +99,14 @@ static uint64_t element_bytes(const lors_ckpt_tensor *tensor)
     return (uint64_t)lors_dtype_bits(tensor->dtype) / 8;
 }
 
-/* Raw input bytes of the largest step of a job: all models of a unit; of a matrix the base and a
- * batch of models. */
+/* Bytes of a slot for the largest step of a job: all models of a unit; of a matrix the base and a
+ * batch of models. An operand may begin anywhere in its first page, and shares none. */
 static uint64_t step_bytes(const lors_job *job)
 {
+    uint64_t pages = 2 * LORS_DIRECT_ALIGN * (uint64_t)(job->n_models + 1);
     uint64_t source = job->reads_source ? element_bytes(job->source) : 0, sum = source, largest = 0;
     if (!job->def) {
-        return job->unit_elements;
+        return lors_plan_paged(job->unit_elements + pages);
     }
     for (int32_t k = 0; k < job->n_models; k++) {
         uint64_t bytes = element_bytes(job->inputs[k]);
@@ -112,8 +114,8 @@ static uint64_t step_bytes(const lors_job *job)
         largest = bytes > largest ? bytes : largest;
     }
     uint64_t batch = (uint64_t)job->n_batch;
-    return job->unit_elements * (job->by_matrix ? source + batch * largest : sum) +
-           LORS_VIEW_ALIGN * (uint64_t)(job->n_models + 1);
+    return lors_plan_paged(job->unit_elements * (job->by_matrix ? source + batch * largest : sum) +
+                           pages);
 }
 
 static int32_t least(int32_t a, int32_t b)

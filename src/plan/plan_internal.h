@@ -70,7 +70,8 @@ typedef struct lors_tie {
 /* Memory of one worker, in bytes. Raw input, raw output and results are there twice where the
  * device's memory is not the host's: staged, and on the device. */
 typedef struct lors_memory_plan {
-    uint64_t slot;    /* raw input of one step; there are two staged, one on the device */
+    uint64_t slot;    /* raw input of one step: no two operands share a page
+                         (LORS_DIRECT_ALIGN); there are two staged, one on the device */
     uint64_t out;     /* raw output of one unit */
     uint64_t results; /* what operations find */
     uint64_t survey;  /* staged: a method's state, for its settle */
@@ -147,6 +148,8 @@ uint64_t lors_plan_step(const lors_job *job, uint64_t step);
 uint64_t lors_plan_settle_bytes(const lors_plan *plan, const lors_job *job);
 /* Rounded up to LORS_VIEW_ALIGN. */
 uint64_t lors_plan_padded(uint64_t n_bytes);
+/* Rounded up to LORS_DIRECT_ALIGN. */
+uint64_t lors_plan_paged(uint64_t n_bytes);
 /* Bytes of the method's state for one job. */
 uint64_t lors_plan_state_bytes(const lors_plan *plan, const lors_job *job);
 /* The part of a call that is known before the run: tensor, models, parameters. */

@@ -245,7 +245,9 @@ static json_t *totals_json(const lors_report_summary *s)
     }
     json_object_set_new(out, "seconds", real_json(s->seconds));
     json_object_set_new(out, "peak_bytes", count_json(s->peak_bytes));
-    json_object_set_new(stages, "read", stage_json(s->read_seconds, s->read_bytes));
+    json_t *read = stage_json(s->read_seconds, s->read_bytes);
+    json_object_set_new(read, "direct_bytes", count_json(s->direct_bytes));
+    json_object_set_new(stages, "read", read);
     json_object_set_new(stages, "compute", stage_json(s->compute_seconds, 0));
     json_object_set_new(stages, "write", stage_json(s->write_seconds, s->written_bytes));
     json_object_set_new(out, "stages", stages);
@@ -293,6 +295,7 @@ lors_status lors_report_create(const lors_run_state *run, double seconds, lors_r
                                .write_seconds = totals.write_seconds,
                                .compute_seconds = run->compute_seconds,
                                .read_bytes = totals.read_bytes,
+                               .direct_bytes = totals.direct_bytes,
                                .written_bytes = totals.written_bytes,
                                .peak_bytes = lors_peak_memory(),
                                .n_rechecked = run->n_rechecked,

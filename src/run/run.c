@@ -93,8 +93,19 @@ static lors_status check_unchanged(const lors_plan *plan)
     return plan->base ? lors_ckpt_check_unchanged(plan->base) : LORS_OK;
 }
 
+static void choose_io(const lors_plan *plan, lors_io io)
+{
+    for (int32_t k = 0; k < plan->n_models; k++) {
+        lors_ckpt_choose_io(plan->models[k], io);
+    }
+    if (plan->base) {
+        lors_ckpt_choose_io(plan->base, io);
+    }
+}
+
 static lors_status merge(lors_run_state *run, double start, lors_report **report)
 {
+    choose_io(run->plan, run->options->io);
     LORS_TRY(lors_run_check_ties(run->plan));
     LORS_TRY(lors_run_shards_create(run));
     LORS_TRY(lors_workers_run(run, start));

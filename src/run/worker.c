@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/memory.h"
 #include "base/text.h"
 #include "base/threads.h"
@@ -54,7 +55,15 @@ static void next_step(lors_worker *w, lors_step *s)
     }
 }
 
-/* Ask for one operand's bytes of the unit, into the slot behind the earlier ones. */
+/* An operand begins in its page of memory where it begins in its page of the file, so that it can
+ * be read straight into its place past the page cache; unless its elements do not lie in the file
+ * as they must in memory. */
+static uint64_t shift_of(uint64_t offset, uint64_t scale)
+{
+    return offset % scale == 0 ? offset % LORS_DIRECT_ALIGN : 0;
+}
+
+/* Ask for one operand's bytes of the unit, into pages of the slot behind the earlier ones. */
 static lors_status request_operand(lors_worker *w, lors_step *s, const lors_job *job, int32_t k)
 {
     const lors_plan *plan = w->run->plan;
@@ -69,9 +78,11 @@ static lors_status request_operand(lors_worker *w, lors_step *s, const lors_job 
     if (unit->phase < job->n_phases - 1) {
         request->digests = NULL; /* read again later: hashed then */
     }
-    s->at[k + 1] = s->n_bytes;
-    void *out = plan->ops->host_bytes(lors_view_at(s->slot, s->n_bytes));
-    s->n_bytes += lors_plan_padded(n_bytes);
+    /* What is read several times rather comes from the cache from the second time on. */
+    request->whole_pages = job->n_phases == 1 || w->run->options->io == LORS_IO_DIRECT;
+    s->at[k + 1] = s->n_bytes + shift_of(tensor->offset + offset, scale);
+    void *out = plan->ops->host_bytes(lors_view_at(s->slot, s->at[k + 1]));
+    s->n_bytes = lors_plan_paged(s->at[k + 1] + n_bytes);
     return lors_transfer_read(w->run->transfer, request,
                               k == LORS_SOURCE ? plan->source : plan->models[k], tensor, offset,
                               out, (size_t)n_bytes);
@@ -163,7 +174,8 @@ static lors_status compute_step(lors_worker *w, const lors_step *s)
     }
     double start = lors_seconds();
     if (!job->def) {
-        memcpy(plan->ops->host_bytes(w->out), plan->ops->host_bytes(s->slot), unit->count);
+        lors_view source = lors_view_at(s->slot, s->at[LORS_SOURCE + 1]);
+        memcpy(plan->ops->host_bytes(w->out), plan->ops->host_bytes(source), unit->count);
     } else {
         LORS_TRY(lors_worker_compute(w, s));
     }

@@ -1,4 +1,4 @@
-/* test_threads.c - the same bytes for any number of threads and any memory limit.
+/* test_threads.c - the same bytes for any number of threads and any memory limit, however read.
  *
  * An embedding of 3 Mi elements is cut into units where memory is short, so that ties and slerp
  * survey it phase by phase; many small tensors beside it keep all workers busy. The thread
@@ -111,6 +111,7 @@ static void merge_with(const char *text, const char *out, int32_t n_threads, uin
     rm_options options = RM_OPTIONS_INIT;
     options.plan.n_threads = n_threads;
     options.plan.max_memory_bytes = memory;
+    options.run.io = n_threads == 1 ? LORS_IO_BUFFERED : LORS_IO_DIRECT;
     rm_merge_ok(text, out, &options);
     if (strcmp(out, "first") != 0 &&
         !rm_same_files("out/model.safetensors", "first/model.safetensors")) {
