@@ -11,7 +11,9 @@ void *lors_alloc(size_t n_bytes);
 void *lors_new(size_t count, size_t n_bytes_each);
 void *lors_resize(void *block, size_t n_bytes);
 char *lors_copy_text(const char *text);
-void *lors_alloc_aligned(size_t n_bytes); /* 4096-byte aligned, not zeroed; lors_free */
+/* 4096-byte aligned, not zeroed; in huge pages where it is large and the system has them: a disk
+ * reads several times faster into memory that lies in large pieces. lors_free. */
+void *lors_alloc_aligned(size_t n_bytes);
 void lors_free(void *block);              /* NULL is allowed */
 
 /* For tests: fail the Nth allocation from now (1-based), once or every one from there on; 0 = off.

@@ -32,13 +32,17 @@ static void blocks_are_as_promised(void **state)
     zeroed[4999] = 1;
     char *copy = lors_copy_text("whisper");
     assert_string_equal(copy, "whisper");
-    unsigned char *aligned = lors_alloc_aligned(4097);
+    unsigned char *aligned = lors_alloc_aligned(4097), *large = lors_alloc_aligned(5 << 20);
     assert_int_equal((uintptr_t)aligned % 4096, 0);
     aligned[4096] = 1;
+    assert_non_null(large);
+    assert_int_equal((uintptr_t)large % (2 << 20), 0); /* where huge pages begin */
+    large[0] = large[(5 << 20) - 1] = 1;
     lors_free(nothing);
     lors_free(zeroed);
     lors_free(copy);
     lors_free(aligned);
+    lors_free(large);
     lors_free(NULL);
 }
 
