@@ -88,13 +88,14 @@ static void tell(lors_run_state *run, double start)
     }
 }
 
-/* Wait for the workers; tell the caller at once, and then about ten times a second. */
+/* Wait for the workers; tell the caller at once, and then about ten times a second until the run is
+ * over or has failed. */
 static void watch(lors_run_state *run, double start)
 {
     double due = 0;
     pthread_mutex_lock(&run->lock);
     while (run->n_running > 0) {
-        if (run->options->progress && lors_seconds() >= due) {
+        if (run->options->progress && run->status == LORS_OK && lors_seconds() >= due) {
             due = lors_seconds() + 1e-9 * TICK_NANOSECONDS;
             pthread_mutex_unlock(&run->lock);
             tell(run, start);
