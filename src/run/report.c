@@ -322,16 +322,21 @@ void lors_report_finish(lors_report *report, double seconds, double finish_secon
 
 /* --- files ------------------------------------------------------------------------------------ */
 
-static lors_status add_file(json_t *files, const char *folder, const char *name)
+static void add_hashed(json_t *files, const char *name, uint64_t n_bytes, const char *hash)
 {
-    char hash[LORS_SHA256_TEXT];
-    uint64_t n_bytes = 0;
-    LORS_TRY(lors_hash_file(folder, name, hash, &n_bytes));
     json_t *file = json_object();
     json_object_set_new(file, "name", lors_json_string(name));
     json_object_set_new(file, "bytes", count_json(n_bytes));
     json_object_set_new(file, "sha256", json_string(hash));
     json_array_append_new(files, file);
+}
+
+static lors_status add_file(json_t *files, const char *folder, const char *name)
+{
+    char hash[LORS_SHA256_TEXT];
+    uint64_t n_bytes = 0;
+    LORS_TRY(lors_hash_file(folder, name, hash, &n_bytes));
+    add_hashed(files, name, n_bytes, hash);
     return LORS_OK;
 }
 
@@ -340,7 +345,12 @@ static lors_status add_files(json_t *files, const lors_run_state *run)
     const lors_plan *plan = run->plan;
     const char *folder = lors_staging_path(run->staging);
     for (int32_t i = 0; i < plan->n_shards; i++) {
-        LORS_TRY(add_file(files, folder, plan->shards[i].name));
+        const lors_shard *shard = &plan->shards[i];
+        if (run->shards[i].sha256[0]) {
+            add_hashed(files, shard->name, shard->n_bytes, run->shards[i].sha256);
+        } else { /* nothing was written after its header */
+            LORS_TRY(add_file(files, folder, shard->name));
+        }
     }
     if (plan->n_shards > 1) {
         LORS_TRY(add_file(files, folder, "model.safetensors.index.json"));

@@ -37,6 +37,7 @@ typedef struct lors_run_shard {
     char *path;    /* in the staging folder */
     int fd;        /* -1: not open */
     uint64_t left; /* data bytes that are not written yet */
+    char sha256[LORS_SHA256_TEXT]; /* "" until the last of them is */
 } lors_run_shard;
 
 typedef struct lors_worker lors_worker;
@@ -94,8 +95,8 @@ lors_status lors_worker_open(lors_run_state *run, int32_t index, lors_worker **o
 void lors_worker_close(lors_worker *w); /* NULL is allowed */
 void *lors_worker_run(void *worker);    /* takes units until there are none; one thread */
 
-/* shards.c: create all; open one to write in it; tell how much was written: the last byte syncs and
- * closes it. open and written may be called from any thread. */
+/* shards.c: create all; open one to write in it; tell how much was written: the last byte has it
+ * hashed, synced and closed. open and written may be called from any thread. */
 lors_status lors_run_shards_create(lors_run_state *run);
 lors_status lors_run_shard_open(lors_run_state *run, int32_t index, int *fd);
 lors_status lors_run_shard_written(lors_run_state *run, int32_t index, uint64_t n_bytes);
@@ -120,7 +121,7 @@ lors_status lors_run_compare_output(lors_run_state *run, int64_t job, uint64_t o
 
 /* report.c */
 lors_status lors_report_create(const lors_run_state *run, double seconds, lors_report **out);
-/* Hash every file in the staging folder into the report and write lors.json there. */
+/* All files of the staging folder with their hashes into the report, and lors.json there. */
 lors_status lors_report_write(lors_report *report, lors_run_state *run);
 /* The times of the whole run, which lors.json cannot hold; there `seconds` ends when it is made. */
 void lors_report_finish(lors_report *report, double seconds, double finish_seconds);

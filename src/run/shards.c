@@ -78,7 +78,13 @@ lors_status lors_run_shard_written(lors_run_state *run, int32_t index, uint64_t 
     if (fd < 0) {
         return LORS_OK;
     }
-    lors_status status = lors_file_sync(fd, shard->path);
+    /* Hashed now, while the disk is still busy with what it was told to begin with. */
+    uint64_t n_hashed = 0;
+    lors_status status = lors_hash_file(lors_staging_path(run->staging),
+                                        run->plan->shards[index].name, shard->sha256, &n_hashed);
+    if (status == LORS_OK) {
+        status = lors_file_sync(fd, shard->path);
+    }
     if (status != LORS_OK) {
         lors_file_table()->close(fd);
         return status;
