@@ -23,6 +23,7 @@ import subprocess
 import sys
 import time
 
+import disk
 import merges
 import plot
 import processes
@@ -38,7 +39,6 @@ FACTORS = {
 }
 ONLY_LORS = ("rank", "density")
 EXCESS = 1e-6          # of a low-rank part over the optimum: what its certificate may say at most
-BUFFER = 8 << 20
 
 
 class Growth:
@@ -107,7 +107,8 @@ class Growth:
         folder = self.models_of(point["size"])
         files = [folder / name / "model.safetensors"
                  for name in ["base"] + merges.numbered(point["models"])]
-        return read_and_write(files, folder / "floor", written)
+        os.sync()
+        return disk.read(files) + disk.write(folder / "floor", written)
 
     # --- all points ---
 
@@ -169,25 +170,6 @@ def check(method, point, out):
     if method == "lors" and not parts:
         sys.exit("bench_growth: nothing was decomposed")
     return report
-
-
-def read_and_write(files, out, written):
-    """Seconds for one thread to read the files and to write and sync a file."""
-    buffer = bytearray(BUFFER)
-    view = memoryview(buffer)
-    os.sync()
-    start = time.monotonic()
-    for path in files:
-        with open(path, "rb", buffering=0) as file:
-            while file.readinto(buffer):
-                pass
-    with open(out, "wb", buffering=0) as file:
-        for at in range(0, written, BUFFER):
-            file.write(view[:min(BUFFER, written - at)])
-        os.fsync(file.fileno())
-    seconds = time.monotonic() - start
-    out.unlink()
-    return seconds
 
 
 # --- what comes out ---

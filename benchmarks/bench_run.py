@@ -10,11 +10,13 @@ the machine, the commands, the median and the spread. Python's standard library 
 import argparse
 import json
 import pathlib
+import shutil
 import statistics
 import subprocess
 import sys
 import time
 
+import disk
 import merges
 import processes
 import sources
@@ -30,8 +32,8 @@ def write_recipe(args, folder):
 
 
 def merge(args, recipe, out):
-    device = ["--device", args.device] if args.device else []
-    run = processes.run(merges.lors_command(recipe, out, args.threads, *device))
+    options = (["--device", args.device] if args.device else []) + ["--io", args.io]
+    run = processes.run(merges.lors_command(recipe, out, args.threads, *options))
     report = json.loads((out / "lors.json").read_text())
     totals = report["totals"]
     stages = totals["stages"]
@@ -45,6 +47,25 @@ def merge(args, recipe, out):
             "least_energy": totals["least_energy"]}
 
 
+def cold_turn(args, folder, recipe, out):
+    """A merge of models that are not in the page cache, and plain loops over the same bytes."""
+    files = [folder / name / "model.safetensors"
+             for name in ["base"] + merges.numbered(args.models)]
+    shutil.rmtree(out, ignore_errors=True)  # to remove an old output is no part of a merge
+    disk.drop(files)
+    run = merge(args, recipe, out)
+    written = (out / "model.safetensors").stat().st_size
+    disk.drop(files)
+    plain = disk.read(files)
+    disk.drop(files)
+    run["plain"] = {"read": plain, "direct_read": disk.read(files, direct=True),
+                    "write": disk.write(folder / "plain", written)}
+    fastest = min(plain, run["plain"]["direct_read"]) + run["plain"]["write"]
+    run["of_plain"] = (plain + run["plain"]["write"]) / run["seconds"]
+    run["of_fastest_plain"] = fastest / run["seconds"]
+    return run
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", default="small")
@@ -55,6 +76,10 @@ def main():
     parser.add_argument("--density", default="0.2")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--device", help="as for `lors merge` (default: auto)")
+    parser.add_argument("--io", default="auto", help="as for `lors merge`")
+    parser.add_argument("--cold", action="store_true",
+                        help="drop the models from the page cache before each run, and time plain "
+                        "loops that read and write as many bytes")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--work", default="build/bench", help="folder for models and outputs")
     parser.add_argument("-o", "--output", help="write the JSON here")
@@ -64,7 +89,8 @@ def main():
     recipe, out = write_recipe(args, folder), folder / "merged"
     runs = []
     for number in range(args.runs):
-        runs.append(merge(args, recipe, out))
+        runs.append(cold_turn(args, folder, recipe, out) if args.cold else
+                    merge(args, recipe, out))
         if number == 0:
             subprocess.run([merges.LORS, "verify", out], check=True, stdout=sys.stderr)
     times = [run["seconds"] for run in runs]
@@ -79,13 +105,17 @@ def main():
         "seconds": {"median": statistics.median(times), "least": min(times), "most": max(times)},
         "peak_bytes": max(run["peak_bytes"] for run in runs), "runs": runs,
     }
+    if args.cold:
+        for key in ("of_plain", "of_fastest_plain"):
+            result[key] = processes.summary([run[key] for run in runs])
     if result["device"].startswith("cuda"):
         result["kernels_sha256"] = sources.of_kernels()
     text = json.dumps(result, indent=1) + "\n"
     if args.output:
         pathlib.Path(args.output).write_text(text)
     print(text if not args.output else json.dumps(
-        {key: result[key] for key in ("what", "seconds", "peak_bytes")}, indent=1))
+        {key: result[key] for key in ("what", "seconds", "peak_bytes", "of_plain",
+                                      "of_fastest_plain") if key in result}, indent=1))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 /* measure.c - open devices, move bytes, take times, print rows. */
 #include "measure.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +16,7 @@ enum { RUNS = 5, MOST_COPIED = 64 << 20 };
 
 _Noreturn void die(const char *what)
 {
-    fprintf(stderr, "bench_ops: %s: %s\n", what, lors_last_error());
+    fprintf(stderr, "%s: %s: %s\n", program_invocation_short_name, what, lors_last_error());
     exit(1);
 }
 
