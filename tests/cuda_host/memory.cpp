@@ -16,7 +16,7 @@ namespace standin
 namespace
 {
 
-constexpr size_t alignment = 256;
+constexpr size_t alignment = 256; /* on devices; pinned memory begins at a page */
 constexpr size_t closed_pages = 16; /* of device memory; all of a large one would take too long */
 constexpr size_t quarantine_bytes = size_t{512} << 20;
 constexpr size_t quarantine_count = 1024;
@@ -65,7 +65,8 @@ char *pages_end(const allocation &of)
 /* Lays `of.size` bytes out so that they end near the guard page. */
 bool map_pages(allocation &of)
 {
-    size_t padded = round_up(std::max<size_t>(of.size, 1), alignment);
+    size_t padded = round_up(std::max<size_t>(of.size, 1),
+                             of.device == on_host ? page_size() : alignment);
     of.map_size = round_up(padded, page_size()) + 2 * page_size();
     void *map =
         mmap(nullptr, of.map_size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

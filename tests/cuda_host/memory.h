@@ -14,7 +14,7 @@ namespace standin
 constexpr int on_host = -1;
 
 struct allocation {
-    char *base = nullptr; /* what the client has; its end lies within 256 bytes of a guard page */
+    char *base = nullptr; /* what the client has; a guard page lies within a page of its end */
     size_t size = 0;
     char *map = nullptr; /* guard page, pages, guard page */
     size_t map_size = 0;
