@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "io/checkpoint.h"
+#include "io/json_memory.h"
 #include "io/label.h"
 
 /* What jansson says, with the piece of the file that it quotes made printable, and advice for the
@@ -17,10 +18,6 @@ static lors_status fail_json(const char *path, const json_error_t *error)
     char label[LORS_ESCAPED_MAX], shown[LORS_ESCAPED_MAX] = "";
     const char *quoted = strstr(error->text, near), *advice = "";
     size_t n_message = quoted ? (size_t)(quoted - error->text) : strlen(error->text);
-    if (error->text[0] == '\0' || json_error_code(error) == json_error_out_of_memory) {
-        return lors_fail(LORS_ERR_LIMIT, "%s: memory is short for this JSON file",
-                         lors_label(path, label));
-    }
     if (quoted) {
         quoted += sizeof near - 1;
         size_t n_quoted = strlen(quoted);
@@ -51,8 +48,11 @@ lors_status lors_json_parse(const char *path, const char *text, size_t n_bytes, 
         return lors_fail(LORS_ERR_INPUT, "%s: byte %zu: a NUL, which no JSON holds: get it again",
                          lors_label(path, label), (size_t)(nul - text));
     }
-    *out = json_loadb(text, n_bytes, JSON_REJECT_DUPLICATES, &error);
-    return *out ? LORS_OK : fail_json(path, &error);
+    lors_status status = lors_json_load(text, n_bytes, out, &error);
+    if (status == LORS_ERR_LIMIT) {
+        return lors_fail(status, "%s: memory is short for this JSON file", lors_label(path, label));
+    }
+    return status == LORS_OK ? status : fail_json(path, &error);
 }
 
 lors_status lors_json_read(const char *path, size_t max_bytes, json_t **out, char **text,

@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "base/text.h"
+#include "io/json_memory.h"
 
 static int append(const char *bytes, size_t n_bytes, void *text)
 {
@@ -18,7 +19,7 @@ lors_status lors_json_text(json_t *root, int indent, char **out)
     int failed = root ? json_dump_callback(root, append, &text, flags) : -1;
     json_decref(root);
     lors_text_printf(&text, "\n");
-    if (failed || text.failed) {
+    if (failed || text.failed || lors_json_end() != LORS_OK) {
         lors_text_clear(&text);
         *out = NULL;
         return lors_fail_memory(4096);

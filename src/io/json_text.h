@@ -7,7 +7,8 @@
 #include <lors/status.h>
 
 /* `root` as indented text that ends with a newline; takes the reference away, also on failure. Free
- * with lors_free. A NULL root means that building it ran out of memory. */
+ * with lors_free. The caller called lors_json_begin before it built `root`: where memory was short
+ * since then this is ERR_LIMIT. */
 lors_status lors_json_text(json_t *root, int indent, char **out);
 
 /* A JSON string; bytes that are not UTF-8 (in a path, say) are escaped. */

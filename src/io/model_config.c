@@ -203,23 +203,29 @@ static void edit_config(const char *text, size_t n_bytes, const char *const keys
 }
 
 /* Did the edit do what it should? A key written with escapes ("\u0064type") would escape it. */
-static bool check_edit(const lors_text *text, const char *const keys[2], const char *dtype)
+static lors_status check_edit(const char *path, const lors_text *text, const char *const keys[2],
+                              const char *dtype)
 {
-    json_t *root = json_loadb(text->bytes, text->length, JSON_REJECT_DUPLICATES, NULL);
-    bool right = root != NULL;
-    for (int i = 0; i < 2 && right; i++) {
+    char label[LORS_ESCAPED_MAX];
+    json_t *root = NULL;
+    bool right = true;
+    lors_status status = lors_json_parse(path, text->bytes, text->length, &root);
+    for (int i = 0; i < 2; i++) {
         const char *value = json_string_value(json_object_get(root, keys[i]));
-        right = value && strcmp(value, dtype) == 0;
+        right = right && value && strcmp(value, dtype) == 0;
     }
     json_decref(root);
-    return right;
+    return status == LORS_ERR_LIMIT || right
+               ? status
+               : lors_fail(LORS_ERR_INPUT, "%s: dtype cannot be set: write its key without escapes",
+                           lors_label(path, label));
 }
 
 lors_status lors_model_config_with_dtype(const char *folder, const char *dtype, char **out,
                                          size_t *n_bytes)
 {
     static const char *const keys[2] = {"dtype", "torch_dtype"};
-    char *text = NULL, label[LORS_ESCAPED_MAX];
+    char *text = NULL;
     size_t n_text = 0;
     json_t *root = NULL;
     lors_text edited = {0};
@@ -232,12 +238,9 @@ lors_status lors_model_config_with_dtype(const char *folder, const char *dtype, 
     LORS_TRY_CLEAN(lors_json_read(path, CONFIG_MAX_BYTES, &root, &text, &n_text));
     const bool present[2] = {json_object_get(root, keys[0]), json_object_get(root, keys[1])};
     edit_config(text, n_text, keys, present, dtype, &edited);
-    if (edited.failed) {
-        status = lors_fail_memory(edited.length);
-    } else if (!check_edit(&edited, keys, dtype)) {
-        status = lors_fail(LORS_ERR_INPUT, "%s: dtype cannot be set: write its key without escapes",
-                           lors_label(path, label));
-    } else {
+    status =
+        edited.failed ? lors_fail_memory(edited.length) : check_edit(path, &edited, keys, dtype);
+    if (status == LORS_OK) {
         *out = edited.bytes;
         *n_bytes = edited.length;
         edited = (lors_text){0};

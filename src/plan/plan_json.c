@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/memory.h"
+#include "io/json_memory.h"
 #include "io/json_text.h"
 #include "plan/plan_internal.h"
 
@@ -52,6 +53,7 @@ static json_t *summary_json(const lors_plan *plan)
 
 lors_status lors_plan_json(const lors_plan *plan, char **out)
 {
+    lors_json_begin();
     json_t *root = json_object(), *tensors = json_array(), *warnings = json_array();
     for (int64_t j = 0; j < plan->n_jobs; j++) {
         json_array_append_new(tensors, job_json(plan, j));

@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "base/text.h"
+#include "io/json_memory.h"
 #include "io/json_text.h"
 #include "run/run_internal.h"
 
@@ -27,6 +28,7 @@ static lors_status write_index(lors_run_state *run)
 {
     const lors_plan *plan = run->plan;
     uint64_t total = 0;
+    lors_json_begin();
     json_t *map = json_object();
     for (int64_t j = 0; j < plan->n_jobs; j++) {
         total += plan->jobs[j].out_bytes;

@@ -13,6 +13,7 @@
 #include "base/memory.h"
 #include "base/text.h"
 #include "base/threads.h"
+#include "io/json_memory.h"
 #include "io/json_text.h"
 #include "run/run_internal.h"
 
@@ -301,6 +302,7 @@ lors_status lors_report_create(const lors_run_state *run, double seconds, lors_r
                                .n_rechecked = run->n_rechecked,
                                .worst_ratio = run->worst_ratio};
     count_results(run, s);
+    lors_json_begin();
     json_t *tensors = json_array();
     for (int64_t j = 0; j < run->plan->n_jobs; j++) {
         json_array_append_new(tensors, tensor_json(run, j));
@@ -310,6 +312,11 @@ lors_status lors_report_create(const lors_run_state *run, double seconds, lors_r
     json_object_set_new(report->root, "inputs", inputs_json(run));
     json_object_set_new(report->root, "totals", totals_json(s));
     json_object_set_new(report->root, "tensors", tensors);
+    lors_status status = lors_json_end();
+    if (status != LORS_OK) {
+        lors_report_free(report);
+        return status;
+    }
     *out = report;
     return LORS_OK;
 }
@@ -366,10 +373,14 @@ static lors_status add_files(json_t *files, const lors_run_state *run)
 
 lors_status lors_report_write(lors_report *report, lors_run_state *run)
 {
+    lors_json_begin();
     json_t *files = json_array();
     lors_status status = add_files(files, run);
     json_object_set_new(report->root, "files", files);
     char *text = NULL;
+    if (status == LORS_OK) {
+        status = lors_json_end();
+    }
     if (status == LORS_OK) {
         status = lors_report_json(report, &text);
     }
@@ -405,6 +416,7 @@ static lors_status seal(const char *text, char **out)
 lors_status lors_report_json(const lors_report *report, char **out)
 {
     char *text = NULL;
+    lors_json_begin();
     LORS_TRY(lors_json_text(json_incref(report->root), 1, &text));
     lors_status status = seal(text, out);
     lors_free(text);
