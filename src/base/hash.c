@@ -23,8 +23,9 @@ struct lors_sha256 {
 
 static lors_status sha256_start(lors_sha256 *state)
 {
+    /* It fetches the algorithm, which every OpenSSL has, into memory of its own. */
     if (EVP_DigestInit_ex(state->context, EVP_sha256(), NULL) != 1) {
-        return lors_fail(LORS_ERR_INTERNAL, "SHA-256: OpenSSL cannot start the digest");
+        return lors_fail(LORS_ERR_LIMIT, "SHA-256: OpenSSL cannot begin, memory is short");
     }
     return LORS_OK;
 }
