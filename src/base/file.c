@@ -174,7 +174,7 @@ static lors_status check_range(const char *path, uint64_t offset, uint64_t n_byt
 
 /* ---- Open, close, sync --------------------------------------------------------------------- */
 
-static int open_retrying(const char *path, int flags, mode_t mode)
+int lors_file_open(const char *path, int flags, mode_t mode)
 {
     int fd;
     do {
@@ -213,7 +213,7 @@ static lors_status open_regular(const char *path, int more_flags, int *fd, struc
 {
     struct stat unused;
     *fd = -1;
-    int opened = open_retrying(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | more_flags, 0);
+    int opened = lors_file_open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | more_flags, 0);
     if (opened < 0) {
         return lors_file_fail(path, "cannot be opened", errno);
     }
@@ -238,7 +238,7 @@ lors_status lors_file_open_direct(const char *path, int *fd, struct stat *info)
 
 lors_status lors_file_create(const char *path, int *fd)
 {
-    *fd = open_retrying(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    *fd = lors_file_open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     return *fd >= 0 ? LORS_OK : lors_file_fail(path, "cannot be created", errno);
 }
 
@@ -271,7 +271,7 @@ lors_status lors_file_close(int fd, const char *path)
 
 lors_status lors_file_sync_folder(const char *path)
 {
-    int fd = open_retrying(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+    int fd = lors_file_open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
     if (fd < 0) {
         return lors_file_fail(path, "cannot be opened", errno);
     }
@@ -449,7 +449,7 @@ static lors_status remove_entry(tree_path *at, int depth);
 static lors_status remove_inside(tree_path *at, int depth, int64_t *n_removed)
 {
     /* O_NOFOLLOW: a link put here since lstat is refused. closedir closes fd. */
-    int fd = open_retrying(at->text, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
+    int fd = lors_file_open(at->text, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
     DIR *folder = fd >= 0 ? fdopendir(fd) : NULL;
     if (!folder) {
         lors_status failure = lors_file_fail(at->text, "cannot be opened", errno);

@@ -39,6 +39,8 @@ void lors_file_set_table(const lors_file_ops *table);
  * e.g. lors_file_fail(path, "cannot be created", errno). Returns ERR_IO. */
 lors_status lors_file_fail(const char *path, const char *what, int error);
 
+/* The table's open, repeated where a signal interrupted it: -1 and errno. */
+int lors_file_open(const char *path, int flags, mode_t mode);
 /* Open a regular file for reading (never blocks on a FIFO; refuses anything not a regular file).
  * Errors: ERR_IO. `info` may be NULL. */
 lors_status lors_file_open_read(const char *path, int *fd, struct stat *info);

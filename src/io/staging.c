@@ -100,8 +100,8 @@ static lors_status try_lock(lors_staging *staging, bool *gone)
     struct stat held, named;
     char label[LORS_ESCAPED_MAX], lock[LORS_ESCAPED_MAX];
     *gone = false;
-    int fd = lors_file_table()->open(staging->lock,
-                                     O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0666);
+    int fd =
+        lors_file_open(staging->lock, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0666);
     if (fd < 0) {
         return lors_file_fail(staging->lock, "cannot be created", errno);
     }

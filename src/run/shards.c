@@ -54,7 +54,7 @@ lors_status lors_run_shard_open(lors_run_state *run, int32_t index, int *fd)
     lors_status status = LORS_OK;
     pthread_mutex_lock(&run->lock);
     if (shard->fd < 0) {
-        shard->fd = lors_file_table()->open(shard->path, O_WRONLY | O_CLOEXEC, 0);
+        shard->fd = lors_file_open(shard->path, O_WRONLY | O_CLOEXEC, 0);
         if (shard->fd < 0) {
             status = lors_file_fail(shard->path, "cannot be opened", errno);
         }
