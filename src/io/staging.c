@@ -167,6 +167,7 @@ static lors_status recover(const lors_staging *staging)
         }
         if (has_out) {
             LORS_TRY(lors_file_remove_tree(staging->old));
+            LORS_TRY(lors_file_sync_folder(staging->parent)); /* see forget_old */
         } else if (lors_file_table()->rename(staging->old, staging->out) != 0) {
             return lors_file_fail(staging->old, "cannot be given its name back", errno);
         }
@@ -239,17 +240,27 @@ static lors_status check_out(const lors_staging *staging, bool *replaces)
     return check_model_folder(staging->out);
 }
 
-/* Remove a tree, twice if need be. It runs after the outcome is known, whose sentence it keeps.
- * What it cannot remove, the next run does. */
+/* The sentence of an outcome, which what is done after it must not replace. */
+typedef struct kept_sentence {
+    char text[4096];
+} kept_sentence;
+
+static void keep_sentence(kept_sentence *kept)
+{
+    size_t n_bytes = strnlen(lors_last_error(), sizeof kept->text - 1);
+    memcpy(kept->text, lors_last_error(), n_bytes);
+    kept->text[n_bytes] = '\0';
+}
+
+/* Remove a tree, twice if need be. It runs after the outcome is known. What it cannot remove, the
+ * next run does. */
 static void clear_away(const char *path)
 {
-    char sentence[4096];
-    size_t n_bytes = strnlen(lors_last_error(), sizeof sentence - 1);
-    memcpy(sentence, lors_last_error(), n_bytes);
-    sentence[n_bytes] = '\0';
+    kept_sentence kept;
+    keep_sentence(&kept);
     if (lors_file_remove_tree(path) != LORS_OK) {
         lors_file_remove_tree(path);
-        lors_fail(LORS_ERR_IO, "%s", sentence);
+        lors_fail(LORS_ERR_IO, "%s", kept.text);
     }
 }
 
@@ -479,16 +490,36 @@ static lors_status put_in_place(const lors_staging *staging, bool replaces, swap
     return replace_in_two_steps(staging);
 }
 
-/* The names are in place but not on the disk: go back to what was. Keeps the sentence of the
- * failure. If even this fails, OUT is the new folder, whole for all that is known. */
-static void take_back(const lors_staging *staging, swap_kind swap)
+/* Go back to what was. Returns whether that is so. */
+static bool swap_back(const lors_staging *staging, swap_kind swap)
 {
     const lors_file_ops *table = lors_file_table();
     if (swap == SWAP_EXCHANGE) {
-        (void)table->exchange(staging->staging, staging->out);
-    } else if (table->rename(staging->out, staging->staging) == 0 && swap == SWAP_TWO_STEPS) {
-        (void)table->rename(staging->old, staging->out);
+        return table->exchange(staging->staging, staging->out) == 0;
     }
+    return table->rename(staging->out, staging->staging) == 0 &&
+           (swap == SWAP_RENAME || table->rename(staging->old, staging->out) == 0);
+}
+
+/* The names are in place but not on the disk: go back to what was, and remove the new folder. Both
+ * folders stay unless the disk is known to have the names as they were: else what is removed could
+ * be OUT after a power cut. The next run clears away. */
+static void take_back(lors_staging *staging, swap_kind swap)
+{
+    kept_sentence kept;
+    keep_sentence(&kept);
+    staging->owns_staging =
+        swap_back(staging, swap) && lors_file_sync_folder(staging->parent) == LORS_OK;
+    lors_fail(LORS_ERR_IO, "%s", kept.text);
+}
+
+/* OUT's older self, which was put aside. Its end is brought to the disk: should a power cut undo it
+ * while a later run writes, this could not be told from one that the later run put aside. */
+static void forget_old(lors_staging *staging)
+{
+    staging->owns_old = true;
+    clear_away(staging->old);
+    (void)lors_file_sync_folder(staging->parent);
 }
 
 lors_status lors_staging_commit(lors_staging *staging)
@@ -508,11 +539,10 @@ lors_status lors_staging_commit(lors_staging *staging)
         take_back(staging, swap);
         return status;
     }
-    staging->owns_old = swap == SWAP_TWO_STEPS;
     if (swap == SWAP_EXCHANGE) {
         clear_away(staging->staging);
     } else if (swap == SWAP_TWO_STEPS) {
-        clear_away(staging->old);
+        forget_old(staging);
     }
     return LORS_OK;
 }
