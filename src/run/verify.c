@@ -14,6 +14,7 @@
 #include "base/memory.h"
 #include "base/text.h"
 #include "io/json_file.h"
+#include "io/json_memory.h"
 #include "run/run_internal.h"
 
 enum { PIECE = 4 << 20, MAX_REPORT_BYTES = 512 << 20 };
@@ -58,20 +59,34 @@ lors_status lors_hash_file(const char *folder, const char *name, char out[LORS_S
     return status;
 }
 
+/* A file that is there but cannot be read may be whole: it is not called damaged. */
+static lors_status fail_unread(lors_status status, const char *folder, const char *name)
+{
+    struct stat info;
+    char *path = lors_path_join(folder, name);
+    bool missing = path && (stat(path, &info) != 0 || !S_ISREG(info.st_mode));
+    lors_free(path);
+    return lors_fail_within(missing ? LORS_ERR_INPUT : status,
+                            "a file of the merge cannot be read");
+}
+
 /* One entry of `files`: a bare name, its size, its hash. */
 static lors_status verify_file(const char *folder, json_t *entry, uint64_t *n_bytes)
 {
     const char *name = NULL, *sha256 = NULL;
     json_int_t size = -1;
     char hash[LORS_SHA256_TEXT], escaped[LORS_ESCAPED_MAX], meant[LORS_ESCAPED_MAX];
-    if (json_unpack(entry, "{s:s, s:I, s:s}", "name", &name, "bytes", &size, "sha256", &sha256) ||
-        !*name || strchr(name, '/') || strcmp(name, "..") == 0) {
+    lors_json_begin();
+    int failed =
+        json_unpack(entry, "{s:s, s:I, s:s}", "name", &name, "bytes", &size, "sha256", &sha256);
+    LORS_TRY(lors_json_end());
+    if (failed || !*name || strchr(name, '/') || strcmp(name, "..") == 0) {
         return lors_fail(LORS_ERR_INPUT, "%s/lors.json: `files` is damaged", folder);
     }
     lors_escape_text(name, escaped);
     lors_status status = lors_hash_file(folder, name, hash, n_bytes);
     if (status != LORS_OK) {
-        return lors_fail_within(LORS_ERR_INPUT, "a file of the merge cannot be read");
+        return fail_unread(status, folder, name);
     }
     if (*n_bytes != (uint64_t)size || strcmp(hash, sha256) != 0) {
         return lors_fail(LORS_ERR_INPUT,
