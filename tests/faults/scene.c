@@ -1,0 +1,245 @@
+/* scene.c - the merge that the fault loops repeat, and what may be left of it.
+ *
+ * A base and two models of eight tensors: low-rank parts and selection, a sinusoid and integers
+ * that are copied, an output in several shards with an index, side files, --verify. */
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <lors/lors.h>
+
+#include "base/file.h"
+#include "base/memory.h"
+#include "base/text.h"
+#include "faults.h"
+#include "io/staging.h"
+#include "run_models.h"
+#include "tree.h"
+
+#define MODELS \
+    "merge_method: lors\nbase_model: b\nmodels: [{model: m, parameters: {weight: 1}}, " \
+    "{model: n, parameters: {weight: 0.5}}]\n"
+
+static const char recipe_text[] = MODELS "parameters: {rank: 2, density: 0.3, lambda: 0.5}\n";
+static const char old_recipe[] = MODELS "parameters: {rank: 1, density: 0.1, lambda: 0.25}\n";
+
+static tree old_output, new_output;
+
+/* run_models.c asks for it. */
+void rm_check_ok(lors_status status, const char *what, const char *file, int line)
+{
+    if (status != LORS_OK) {
+        die(file, line, what, "%s: %s", lors_status_name(status), lors_last_error());
+    }
+}
+
+/* --- models ---------------------------------------------------------------------------------- */
+
+static void write_models(void)
+{
+    static const char *const names[] = {"b", "m", "n"};
+    rm_model *base = rm_new();
+    rm_fill(rm_add(base, "model.encoder.embed_positions.weight", LORS_F16, 2, 6, 8, 0), 0.05, 1);
+    rm_fill(rm_add(base, "model.decoder.embed_tokens.weight", LORS_F16, 2, 40, 8, 0), 0.05, 2);
+    rm_fill(rm_add(base, "model.decoder.layers.0.self_attn.q_proj.weight", LORS_F16, 2, 16, 12, 0),
+            0.05, 3);
+    rm_fill(rm_add(base, "model.decoder.layers.0.self_attn.q_proj.bias", LORS_F16, 1, 16, 0, 0),
+            0.05, 4);
+    rm_fill(rm_add(base, "model.decoder.layers.0.fc1.weight", LORS_F16, 2, 80, 70, 0), 0.05, 5);
+    rm_fill(rm_add(base, "model.decoder.layers.0.fc2.weight", LORS_F16, 2, 8, 16, 0), 0.05, 6);
+    rm_fill(rm_add(base, "model.decoder.layer_norm.weight", LORS_F16, 1, 16, 0, 0), 0.05, 7);
+    memset(rm_add(base, "position_ids", LORS_I64, 1, 4, 0, 0)->bytes, 7, 32);
+    for (uint64_t i = 0; i < 3; i++) {
+        rm_model *model = rm_clone(base);
+        if (i > 0) {
+            rm_tune(model, i, 0.01);
+        }
+        rm_write(model, names[i], i == 1 ? 2 : 1);
+        rm_free(model);
+    }
+    rm_free(base);
+}
+
+/* --- the merge ------------------------------------------------------------------------------- */
+
+static lors_status merge(const char *text, uint64_t shard_bytes, bool force, int n_threads)
+{
+    lors_plan_options plan_options = LORS_PLAN_OPTIONS_INIT;
+    lors_run_options run_options = LORS_RUN_OPTIONS_INIT;
+    lors_recipe *recipe = NULL;
+    lors_plan *plan = NULL;
+    lors_report *report = NULL;
+    char *shown = NULL;
+    plan_options.device = "cpu";
+    plan_options.n_threads = n_threads;
+    plan_options.max_shard_bytes = shard_bytes;
+    run_options.force = force;
+    run_options.verify = true;
+    lors_status status = lors_recipe_parse("recipe", text, strlen(text), NULL, &recipe);
+    if (status == LORS_OK) {
+        status = lors_plan_create(recipe, &plan_options, &plan);
+    }
+    if (status == LORS_OK) {
+        status = lors_plan_json(plan, &shown);
+    }
+    lors_text_free(shown);
+    if (status == LORS_OK) {
+        status = lors_run(plan, "place/out", &run_options, &report);
+    }
+    lors_report_free(report);
+    lors_plan_free(plan);
+    lors_recipe_free(recipe);
+    return status;
+}
+
+lors_status scene_merge(variant v, int n_threads)
+{
+    return merge(recipe_text, 3000, v != VARIANT_NEW, n_threads);
+}
+
+lors_status scene_merge_again(int n_threads)
+{
+    return merge(old_recipe, 2000, true, n_threads);
+}
+
+lors_status scene_look(void)
+{
+    lors_checkpoint *a = NULL, *b = NULL;
+    int64_t n_different = 0;
+    lors_status status = lors_verify("place/out", NULL, NULL);
+    if (status == LORS_OK) {
+        status = lors_checkpoint_open("place/out", false, &a);
+    }
+    if (status == LORS_OK) {
+        status = lors_checkpoint_open("b", false, &b);
+    }
+    if (status == LORS_OK) {
+        status = lors_compare(a, b, NULL, NULL, &n_different);
+    }
+    NEED(status != LORS_OK || n_different > 0, "nothing differs");
+    lors_checkpoint_close(a);
+    lors_checkpoint_close(b);
+    return status;
+}
+
+const tree *scene_old(void)
+{
+    return &old_output;
+}
+
+void scene_init(void)
+{
+    write_models();
+    rm_remove("place");
+    NEED(mkdir("place", 0777) == 0, "place");
+    RM_OK(merge(old_recipe, 0, false, 1));
+    RM_OK(lors_verify("place/out", NULL, NULL));
+    NEED(tree_read("place/out", &old_output), "the old output");
+    RM_OK(merge(recipe_text, 3000, true, 1));
+    RM_OK(lors_verify("place/out", NULL, NULL));
+    NEED(tree_read("place/out", &new_output), "the new output");
+    NEED(!tree_same(&old_output, &new_output, NULL), "the outputs are the same");
+}
+
+void scene_reset(variant v)
+{
+    rm_remove("place");
+    NEED(mkdir("place", 0777) == 0, "place");
+    if (v != VARIANT_NEW) {
+        tree_write("place/out", &old_output);
+    }
+}
+
+/* --- what is left ---------------------------------------------------------------------------- */
+
+const char *outcome_name(outcome out)
+{
+    static const char *const names[] = {"nothing", "the old output", "the new output",
+                                        "the old output, put aside", "something broken"};
+    return names[out];
+}
+
+outcome scene_outcome(void)
+{
+    tree found, aside;
+    bool is_old, is_new;
+    if (!tree_read("place/out", &found)) {
+        bool kept =
+            tree_read("place/.out.lors-old", &aside) && tree_same(&aside, &old_output, NULL);
+        tree_clear(&aside);
+        return kept ? OUT_ASIDE : rm_exists("place/out") ? OUT_BROKEN : OUT_NONE;
+    }
+    is_old = tree_same(&found, &old_output, NULL);
+    is_new = tree_same(&found, &new_output, "lors.json") && /* which holds times */
+             lors_verify("place/out", NULL, NULL) == LORS_OK;
+    tree_clear(&found);
+    return is_old ? OUT_OLD : is_new ? OUT_NEW : OUT_BROKEN;
+}
+
+bool scene_is_clean(void)
+{
+    return rm_count_entries("place") == rm_exists("place/out");
+}
+
+void scene_check_sentence(lors_status status)
+{
+    const char *sentence = lors_last_error();
+    size_t n_bytes = strlen(sentence);
+    bool plain = n_bytes > 10 && n_bytes < 4096 && lors_utf8_valid(sentence, n_bytes);
+    for (size_t i = 0; i < n_bytes; i++) {
+        plain = plain && (unsigned char)sentence[i] >= 0x20 && sentence[i] != 0x7f;
+    }
+    if (!plain) {
+        fail_point("%s without a fit sentence: \"%s\"", lors_status_name(status), sentence);
+    }
+}
+
+void scene_check_descriptors(void)
+{
+    static int n_before;
+    int n = rm_count_entries("/proc/self/fd");
+    if (n_before != 0 && n != n_before) {
+        fail_point("%d files are open, before it were %d", n, n_before);
+    }
+    n_before = n;
+}
+
+void scene_check(variant v, lors_status status)
+{
+    char sentence[512];
+    snprintf(sentence, sizeof sentence, "%s", lors_last_error()); /* verifying may fail, too */
+    if (status != LORS_OK) {
+        scene_check_sentence(status);
+    }
+    outcome found = scene_outcome(), before = v == VARIANT_NEW ? OUT_NONE : OUT_OLD;
+    if (found != (status == LORS_OK ? OUT_NEW : before)) {
+        fail_point("%s (%s), but place/out is %s", lors_status_name(status),
+                   status == LORS_OK ? "" : sentence, outcome_name(found));
+    }
+    if (!scene_is_clean()) {
+        fail_point("%s (%s): something is left beside the output", lors_status_name(status),
+                   status == LORS_OK ? "" : sentence);
+    }
+    scene_check_descriptors();
+}
+
+void scene_check_recovery(variant v)
+{
+    lors_staging *staging = NULL;
+    outcome before = scene_outcome();
+    lors_status status = lors_staging_open("place/out", true, &staging);
+    if (status != LORS_OK) {
+        fail_point("the next run is refused: %s", lors_last_error());
+        return;
+    }
+    lors_staging_close(staging);
+    outcome after = scene_outcome();
+    bool good = after == OUT_NEW || after == (v == VARIANT_NEW ? OUT_NONE : OUT_OLD);
+    if (!good || (before != OUT_ASIDE && before != after) || !scene_is_clean()) {
+        fail_point("place/out was %s; the next run makes of it %s%s", outcome_name(before),
+                   outcome_name(after), scene_is_clean() ? "" : " and leaves something");
+    }
+}
