@@ -1,6 +1,9 @@
 /* hash.c - SHA-256 by OpenSSL, XXH3 by xxHash. */
 #include "base/hash.h"
 
+#include <stdbool.h>
+
+#include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <xxhash.h>
 
@@ -37,7 +40,9 @@ lors_status lors_sha256_create(lors_sha256 **out)
     if (!state) {
         return lors_fail_memory(sizeof *state);
     }
-    state->context = EVP_MD_CTX_new();
+    /* Where memory is short when OpenSSL begins, its other functions would use what it has not. */
+    bool has_begun = OSSL_LIB_CTX_get0_global_default() != NULL;
+    state->context = has_begun ? EVP_MD_CTX_new() : NULL;
     lors_status status = state->context ? sha256_start(state) : lors_fail_memory(512);
     if (status != LORS_OK) {
         lors_sha256_free(state);
