@@ -67,6 +67,7 @@ static const lors_file_ops real_table = {
     .unlink = unlink,
     .rmdir = rmdir,
     .begin_sync = real_begin_sync,
+    .list = getdents64,
 };
 
 static const lors_file_ops *_Atomic current_table = &real_table;
@@ -433,6 +434,54 @@ lors_status lors_file_write_all(const char *path, const void *bytes, size_t n_by
     return status;
 }
 
+/* ---- Listing a folder ---------------------------------------------------------------------- */
+
+static bool is_folder(int fd, const struct dirent64 *entry)
+{
+    struct stat info;
+    if (entry->d_type != DT_UNKNOWN) { /* which some file systems always say */
+        return entry->d_type == DT_DIR;
+    }
+    return fstatat(fd, entry->d_name, &info, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(info.st_mode);
+}
+
+static lors_status list_opened(int fd, const char *path, lors_file_name_fn each, void *user)
+{
+    _Alignas(struct dirent64) char entries[2048];
+    for (;;) {
+        ssize_t n = lors_file_table()->list(fd, entries, sizeof entries);
+        if (n == 0) {
+            return LORS_OK;
+        }
+        if (n < 0 && errno != EINTR) {
+            return lors_file_fail(path, "cannot be listed", errno);
+        }
+        for (ssize_t at = 0; at < n;) {
+            const struct dirent64 *entry = (const void *)(entries + at);
+            at += entry->d_reclen;
+            if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) {
+                LORS_TRY(each(entry->d_name, is_folder(fd, entry), user));
+            }
+        }
+    }
+}
+
+static lors_status list_folder(const char *path, int more_flags, lors_file_name_fn each, void *user)
+{
+    int fd = lors_file_open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | more_flags, 0);
+    if (fd < 0) {
+        return lors_file_fail(path, "cannot be opened", errno);
+    }
+    lors_status status = list_opened(fd, path, each, user);
+    lors_file_table()->close(fd);
+    return status;
+}
+
+lors_status lors_file_list(const char *path, lors_file_name_fn each, void *user)
+{
+    return list_folder(path, 0, each, user);
+}
+
 /* ---- Removing a folder --------------------------------------------------------------------- */
 
 /* The path at hand, in one buffer for all levels: cleaning up works when memory is short. */
@@ -445,42 +494,38 @@ enum { TREE_MAX_DEPTH = 32 };
 
 static lors_status remove_entry(tree_path *at, int depth);
 
+typedef struct removal {
+    tree_path *at;
+    int depth;
+    int64_t n_removed;
+} removal;
+
+static lors_status remove_name(const char *name, bool is_folder, void *user)
+{
+    removal *r = user;
+    tree_path *at = r->at;
+    size_t length = at->length;
+    int n = snprintf(at->text + length, sizeof at->text - length, "/%s", name);
+    (void)is_folder; /* it may be something else by now */
+    if (n < 0 || (size_t)n >= sizeof at->text - length) {
+        at->text[length] = '\0';
+        return lors_file_fail(at->text, "a path in it cannot be removed", ENAMETOOLONG);
+    }
+    at->length = length + (size_t)n;
+    lors_status status = remove_entry(at, r->depth + 1);
+    at->length = length;
+    at->text[length] = '\0';
+    r->n_removed++;
+    return status;
+}
+
 /* Remove what is in the folder now; *n_removed counts. */
 static lors_status remove_inside(tree_path *at, int depth, int64_t *n_removed)
 {
-    /* O_NOFOLLOW: a link put here since lstat is refused. closedir closes fd. */
-    int fd = lors_file_open(at->text, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
-    DIR *folder = fd >= 0 ? fdopendir(fd) : NULL;
-    if (!folder) {
-        lors_status failure = lors_file_fail(at->text, "cannot be opened", errno);
-        if (fd >= 0) {
-            lors_file_table()->close(fd);
-        }
-        return failure;
-    }
-    lors_status status = LORS_OK;
-    size_t length = at->length;
-    const struct dirent *entry;
-    while (status == LORS_OK && (errno = 0, entry = readdir(folder)) != NULL) {
-        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) {
-            continue;
-        }
-        int n = snprintf(at->text + length, sizeof at->text - length, "/%s", entry->d_name);
-        if (n < 0 || (size_t)n >= sizeof at->text - length) {
-            at->text[length] = '\0';
-            status = lors_file_fail(at->text, "a path in it cannot be removed", ENAMETOOLONG);
-            break;
-        }
-        at->length = length + (size_t)n;
-        status = remove_entry(at, depth + 1);
-        at->length = length;
-        at->text[length] = '\0';
-        *n_removed += 1;
-    }
-    if (status == LORS_OK && errno != 0) {
-        status = lors_file_fail(at->text, "cannot be listed", errno);
-    }
-    closedir(folder);
+    removal r = {at, depth, 0};
+    /* O_NOFOLLOW: a link put here since lstat is refused. */
+    lors_status status = list_folder(at->text, O_NOFOLLOW, remove_name, &r);
+    *n_removed = r.n_removed;
     return status;
 }
 

@@ -29,6 +29,7 @@ typedef struct lors_file_ops {
     int (*unlink)(const char *path);
     int (*rmdir)(const char *path);
     int (*begin_sync)(int fd, off_t offset, off_t n_bytes); /* may be NULL: a hint */
+    ssize_t (*list)(int fd, void *entries, size_t n_bytes); /* getdents64 */
 } lors_file_ops;
 
 /* The table in use; the real one unless a test set another (NULL: back to the real one). */
@@ -70,6 +71,10 @@ void lors_file_begin_sync(int fd, uint64_t offset, size_t n_bytes);
 lors_status lors_file_sync(int fd, const char *path);
 lors_status lors_file_close(int fd, const char *path);     /* reports a late write error */
 lors_status lors_file_sync_folder(const char *path);
+/* Tell `each` the names in a folder, "." and ".." left out, until one call of it is not LORS_OK,
+ * whose status is returned. Allocates nothing. Errors: ERR_IO. */
+typedef lors_status (*lors_file_name_fn)(const char *name, bool is_folder, void *user);
+lors_status lors_file_list(const char *path, lors_file_name_fn each, void *user);
 /* A whole small file, NUL added after it; lors_free it. ERR_LIMIT if larger than max_bytes. */
 lors_status lors_file_read_all(const char *path, size_t max_bytes, char **out, size_t *n_bytes);
 /* Create, write, sync, close; what a failure leaves of it is removed. */

@@ -1,7 +1,6 @@
 /* checkpoint.c - a model on disk: one file, or a folder of shards seen as one index. */
 #include "io/checkpoint.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
@@ -300,45 +299,53 @@ cleanup:
     return status;
 }
 
-/* What a folder without the expected names holds instead, for advice; the last kind found wins. */
+static const struct {
+    const char *suffix, *advice; /* NULL: of PyTorch */
+} other_kinds[] = {
+    {".safetensors", "only files of other names: give one of them as a file, or rename it to "
+                     "model.safetensors"},
+    {".gguf", "only GGUF files: get the model in Hugging Face format"},
+    {".h5", "only TensorFlow weights: convert them to safetensors first"},
+    {".msgpack", "only Flax weights: convert them to safetensors first"},
+    {".pth", NULL},
+    {".pt", NULL},
+    {".bin", NULL},
+};
+enum { N_OTHER_KINDS = sizeof other_kinds / sizeof *other_kinds, ADAPTER = N_OTHER_KINDS };
+
+static lors_status look_for_kinds(const char *name, bool is_folder, void *user)
+{
+    int *best = user;
+    size_t n = strlen(name);
+    (void)is_folder;
+    if (strcmp(name, "adapter_model.safetensors") == 0) {
+        *best = ADAPTER;
+    }
+    for (int i = *best + 1; i < N_OTHER_KINDS; i++) {
+        size_t n_suffix = strlen(other_kinds[i].suffix);
+        if (n > n_suffix && strcmp(name + n - n_suffix, other_kinds[i].suffix) == 0) {
+            *best = i;
+        }
+    }
+    return LORS_OK;
+}
+
+/* What a folder without the expected names holds instead, for advice; the last kind wins. */
 static const char *what_instead(const char *folder)
 {
-    static const struct {
-        const char *suffix, *advice;
-    } kinds[] = {
-        {".safetensors", "only files of other names: give one of them as a file, or rename it to "
-                         "model.safetensors"},
-        {".gguf", "only GGUF files: get the model in Hugging Face format"},
-        {".h5", "only TensorFlow weights: convert them to safetensors first"},
-        {".msgpack", "only Flax weights: convert them to safetensors first"},
-        {".pth", NULL},
-        {".pt", NULL},
-        {".bin", NULL},
-    };
-    const char *found = "no file of weights: is it the right folder?";
     int best = -1;
-    DIR *entries = opendir(folder);
-    for (const struct dirent *entry; entries && (entry = readdir(entries)) != NULL;) {
-        size_t n = strlen(entry->d_name);
-        if (strcmp(entry->d_name, "adapter_model.safetensors") == 0) {
-            found = "only a PEFT adapter: merge it into its base model first "
-                    "(merge_and_unload, then save_pretrained)";
-            break;
-        }
-        for (int i = best + 1; i < (int)(sizeof kinds / sizeof kinds[0]); i++) {
-            size_t n_suffix = strlen(kinds[i].suffix);
-            if (n > n_suffix && strcmp(entry->d_name + n - n_suffix, kinds[i].suffix) == 0) {
-                best = i;
-                found = kinds[i].advice;
-            }
-        }
+    (void)lors_file_list(folder, look_for_kinds, &best);
+    if (best < 0) {
+        return "no file of weights: is it the right folder?";
     }
-    if (entries) {
-        closedir(entries);
+    if (best == ADAPTER) {
+        return "only a PEFT adapter: merge it into its base model first (merge_and_unload, then "
+               "save_pretrained)";
     }
-    return found ? found
-                 : "only PyTorch weights: convert to safetensors first (in Python: load it with "
-                   "transformers' from_pretrained, then save_pretrained to a new folder)";
+    return other_kinds[best].advice
+               ? other_kinds[best].advice
+               : "only PyTorch weights: convert to safetensors first (in Python: load it with "
+                 "transformers' from_pretrained, then save_pretrained to a new folder)";
 }
 
 static lors_status open_folder(lors_checkpoint *checkpoint, bool follow_symlinks)

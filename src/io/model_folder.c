@@ -1,7 +1,6 @@
 /* model_folder.c - what lies beside the weights of a model: configuration, tokenizer, licence. */
 #include "io/model_folder.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fnmatch.h>
 #include <stdlib.h>
@@ -85,6 +84,8 @@ static side_kind kind_of(const char *name)
 /* ---- The list ------------------------------------------------------------------------------- */
 
 typedef struct side_list {
+    const char *folder;
+    bool follow_symlinks;
     lors_side_file *files;
     int32_t n_files, capacity;
     lors_list *skipped;
@@ -126,12 +127,14 @@ static lors_status keep_entry(side_list *list, const char *name, uint64_t n_byte
     return LORS_OK;
 }
 
-static lors_status add_entry(side_list *list, const char *folder, const char *name,
-                             bool follow_symlinks)
+static lors_status add_entry(const char *name, bool is_folder, void *user)
 {
+    side_list *list = user;
+    const char *folder = list->folder;
     struct stat info;
     lors_status status = LORS_OK;
     side_kind kind = kind_of(name);
+    (void)is_folder; /* of a link it is known only below */
     if (kind == SIDE_SILENT) {
         return LORS_OK;
     }
@@ -140,7 +143,7 @@ static lors_status add_entry(side_list *list, const char *folder, const char *na
         return lors_fail_memory(strlen(folder) + strlen(name) + 2);
     }
     if (kind == SIDE_KEPT) {
-        LORS_TRY_CLEAN(lors_ckpt_check_link(folder, name, follow_symlinks));
+        LORS_TRY_CLEAN(lors_ckpt_check_link(folder, name, list->follow_symlinks));
     }
     bool known = stat(path, &info) == 0;
     if (kind == SIDE_KEPT && !known) {
@@ -165,29 +168,13 @@ static int compare_texts(const void *a, const void *b)
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-static lors_status add_all(side_list *list, const char *folder, DIR *entries, bool follow_symlinks)
-{
-    const struct dirent *entry;
-    while ((errno = 0, entry = readdir(entries)) != NULL) {
-        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) {
-            LORS_TRY(add_entry(list, folder, entry->d_name, follow_symlinks));
-        }
-    }
-    return errno == 0 ? LORS_OK : lors_file_fail(folder, "cannot be listed", errno);
-}
-
 lors_status lors_side_files_list(const char *folder, bool follow_symlinks, lors_side_file **out,
                                  int32_t *n_files, lors_list *skipped)
 {
-    side_list list = {.skipped = skipped};
+    side_list list = {.folder = folder, .follow_symlinks = follow_symlinks, .skipped = skipped};
     *out = NULL;
     *n_files = 0;
-    DIR *entries = opendir(folder);
-    if (!entries) {
-        return lors_file_fail(folder, "cannot be opened", errno);
-    }
-    lors_status status = add_all(&list, folder, entries, follow_symlinks);
-    closedir(entries);
+    lors_status status = lors_file_list(folder, add_entry, &list);
     if (status != LORS_OK) {
         lors_side_files_free(list.files, list.n_files);
         return status;

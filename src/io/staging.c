@@ -8,7 +8,6 @@
  */
 #include "io/staging.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -175,41 +174,42 @@ static lors_status recover(const lors_staging *staging)
     return lors_file_remove_tree(staging->staging);
 }
 
+typedef struct findings {
+    bool any, model, folders;
+} findings;
+
+static lors_status look_at(const char *name, bool is_folder, void *user)
+{
+    static const char suffix[] = ".safetensors";
+    findings *found = user;
+    size_t n = strlen(name);
+    found->any = true;
+    found->folders = found->folders || is_folder;
+    found->model = found->model || strcmp(name, "config.json") == 0 ||
+                   (n >= sizeof suffix && strcmp(name + n - (sizeof suffix - 1), suffix) == 0);
+    return LORS_OK;
+}
+
 /* Is it empty, or does it hold a config.json or a safetensors file, and no folder? A merge writes
  * no folders: one with them is a project or a checkout, and not ours to remove. */
 static lors_status check_model_folder(const char *path)
 {
-    static const char suffix[] = ".safetensors";
     char label[LORS_ESCAPED_MAX];
-    bool empty = true, model = false, folders = false;
-    DIR *entries = opendir(path);
-    if (!entries) {
-        return lors_file_fail(path, "cannot be opened", errno);
-    }
-    for (const struct dirent *entry; (entry = readdir(entries)) != NULL;) {
-        const char *name = entry->d_name;
-        size_t n = strlen(name);
-        if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0) {
-            continue;
-        }
-        empty = false;
-        folders = folders || entry->d_type == DT_DIR;
-        model = model || strcmp(name, "config.json") == 0 ||
-                (n >= sizeof suffix && strcmp(name + n - (sizeof suffix - 1), suffix) == 0);
-    }
-    closedir(entries);
-    if (folders) {
+    findings found = {false, false, false};
+    LORS_TRY(lors_file_list(path, look_at, &found));
+    if (found.folders) {
         return lors_fail(LORS_ERR_IO,
                          "%s: exists and has folders in it, which no merge writes: it is not "
                          "replaced: give another name, or move them away",
                          lors_label(path, label));
     }
-    return empty || model ? LORS_OK
-                          : lors_fail(LORS_ERR_IO,
-                                      "%s: exists and is no model folder (neither empty "
-                                      "nor with a config.json or safetensors file), it is not "
-                                      "replaced: give another name",
-                                      lors_label(path, label));
+    return !found.any || found.model
+               ? LORS_OK
+               : lors_fail(LORS_ERR_IO,
+                           "%s: exists and is no model folder (neither empty nor with a "
+                           "config.json or safetensors file), it is not replaced: give another "
+                           "name",
+                           lors_label(path, label));
 }
 
 /* May OUT be written? *replaces: there is one. */

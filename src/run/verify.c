@@ -1,5 +1,4 @@
 /* verify.c - is a merged folder still what lors.json says it is? */
-#include <dirent.h>
 #include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
@@ -109,29 +108,26 @@ static bool is_listed(json_t *files, const char *name)
             return true;
         }
     }
-    return strcmp(name, "lors.json") == 0 || strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
+    return strcmp(name, "lors.json") == 0;
 }
 
+typedef struct listed {
+    const char *folder;
+    json_t *files;
+} listed;
+
 /* A file beside the others can change how a folder loads: an unknown one is an error. */
-static lors_status verify_no_others(const char *folder, json_t *files)
+static lors_status verify_listed(const char *name, bool is_folder, void *user)
 {
-    DIR *listing = opendir(folder);
-    lors_status status = LORS_OK;
-    if (!listing) {
-        return lors_file_fail(folder, "cannot be listed", errno);
-    }
-    for (struct dirent *entry; status == LORS_OK && (entry = readdir(listing));) {
-        if (!is_listed(files, entry->d_name)) {
-            char escaped[LORS_ESCAPED_MAX];
-            status =
-                lors_fail(LORS_ERR_INPUT,
-                          "%s/%s: not written by the merge: remove it, since it may change how "
-                          "the model loads",
-                          folder, lors_escape_text(entry->d_name, escaped));
-        }
-    }
-    closedir(listing);
-    return status;
+    const listed *in = user;
+    char escaped[LORS_ESCAPED_MAX];
+    (void)is_folder;
+    return is_listed(in->files, name)
+               ? LORS_OK
+               : lors_fail(LORS_ERR_INPUT,
+                           "%s/%s: not written by the merge: remove it, since it may change how "
+                           "the model loads",
+                           in->folder, lors_escape_text(name, escaped));
 }
 
 static lors_status verify_report(const char *folder, json_t *root, int64_t *n_files,
@@ -150,7 +146,7 @@ static lors_status verify_report(const char *folder, json_t *root, int64_t *n_fi
         *n_bytes += one;
         ++*n_files;
     }
-    return verify_no_others(folder, files);
+    return lors_file_list(folder, verify_listed, &(listed){folder, files});
 }
 
 /* Does lors.json end with the right hash of itself? */

@@ -104,6 +104,7 @@ typedef enum op_kind {
     OP_EXCHANGE,
     OP_UNLINK,
     OP_RMDIR,
+    OP_LIST,
     OP_COUNT
 } op_kind;
 const char *op_name(op_kind op);

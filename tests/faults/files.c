@@ -17,7 +17,7 @@ static const struct way {
     unsigned calls; /* a bit for each op_kind that may fail so */
 } ways[] = {
 #define BIT(op) (1u << OP_##op)
-#define READERS (BIT(OPEN) | BIT(READ))
+#define READERS (BIT(OPEN) | BIT(READ) | BIT(LIST))
 #define CHANGERS (BIT(CREATE) | BIT(MKDIR) | BIT(RENAME) | BIT(EXCHANGE) | BIT(UNLINK) | BIT(RMDIR))
 #define WRITERS (BIT(WRITE) | BIT(ALLOCATE) | BIT(SYNC) | BIT(CLOSE))
     {"EIO", FAULT_ERROR, EIO, false, READERS | CHANGERS | WRITERS},

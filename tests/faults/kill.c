@@ -16,7 +16,7 @@ enum { N_WAYS = sizeof ways / sizeof *ways };
 
 static bool changes(op_kind op)
 {
-    return op != OP_OPEN && op != OP_READ && op != OP_CLOSE;
+    return op != OP_OPEN && op != OP_READ && op != OP_CLOSE && op != OP_LIST;
 }
 
 /* True if the process was killed, as it must be. */

@@ -238,7 +238,7 @@ static void list_changes(variant v, point_list *list)
     point_list_sort(list);
     for (size_t i = 0; i < list->n; i++) {
         op_kind op = list->points[i].op;
-        if (op != OP_OPEN && op != OP_READ && op != OP_CLOSE) {
+        if (op != OP_OPEN && op != OP_READ && op != OP_CLOSE && op != OP_LIST) {
             list->points[n++] = list->points[i];
         }
     }

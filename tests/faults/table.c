@@ -36,8 +36,9 @@ static struct {
     } counters[COUNTERS];
 } table = {.lock = PTHREAD_MUTEX_INITIALIZER, .can_exchange = true};
 
-static const char *const op_names[] = {"open", "create", "close",  "read",     "write",  "allocate",
-                                       "sync", "mkdir",  "rename", "exchange", "unlink", "rmdir"};
+static const char *const op_names[] = {"open",     "create", "close", "read",   "write",
+                                       "allocate", "sync",   "mkdir", "rename", "exchange",
+                                       "unlink",   "rmdir",  "list"};
 
 const char *op_name(op_kind op)
 {
@@ -312,6 +313,15 @@ static int faulty_fsync(int fd)
     return result;
 }
 
+static ssize_t faulty_list(int fd, void *entries, size_t n_bytes)
+{
+    pthread_mutex_lock(&table.lock);
+    fault_kind fault = meet(OP_LIST, path_of(fd), 0);
+    int error = table.error;
+    pthread_mutex_unlock(&table.lock);
+    return fault == FAULT_ERROR ? fail(error) : table.real->list(fd, entries, n_bytes);
+}
+
 static int make_folder(const char *path)
 {
     return table.real->mkdir(path, 0777);
@@ -365,6 +375,7 @@ void table_use(void)
     ops.exchange = faulty_exchange;
     ops.unlink = faulty_unlink;
     ops.rmdir = faulty_rmdir;
+    ops.list = faulty_list;
     ops.begin_sync = NULL;
     NEED(getcwd(table.here, sizeof table.here - 1), "no current folder");
     strcat(table.here, "/");

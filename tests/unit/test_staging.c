@@ -108,6 +108,11 @@ static int fake_rmdir(const char *path)
     return faulty() ? -1 : real->rmdir(path);
 }
 
+static ssize_t fake_list(int fd, void *entries, size_t n_bytes)
+{
+    return faulty() ? -1 : real->list(fd, entries, n_bytes);
+}
+
 static const lors_file_ops fake_table = {
     .open = fake_open,
     .close = fake_close,
@@ -120,6 +125,7 @@ static const lors_file_ops fake_table = {
     .exchange = fake_exchange,
     .unlink = fake_unlink,
     .rmdir = fake_rmdir,
+    .list = fake_list,
 };
 
 /* ---- A run ---------------------------------------------------------------------------------- */
