@@ -1,0 +1,109 @@
+#!/usr/bin/env python3
+"""heap.py - allocations of the whole process fail in turn: also those of libfyaml, OpenBLAS, libc.
+
+    heap.py LORS LIBRARY [--stride N] [--at N [--on]]
+
+Runs `lors merge --force` of tiny models over an older output, with LIBRARY (heap.c) preloaded. Each
+run must end with exit code 0 or 7, leave the old output or a new one that verifies, and nothing
+beside it. Standard library only.
+"""
+import argparse
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
+import tiny_models  # noqa: E402
+
+RECIPE = """merge_method: lors
+base_model: models/base
+models: [{model: models/a}, {model: models/b}]
+parameters: {rank: 2, density: 0.2}
+"""
+
+
+def make_models():
+    script = tiny_models.__file__
+    for name, more in (("base", []), ("a", ["--delta-of", "base", "--scale", "1e-2"]),
+                       ("b", ["--delta-of", "base", "--scale", "1e-2"])):
+        subprocess.run([sys.executable, script, "models", "--name", name, "--seed",
+                        str(ord(name[0])), *more], check=True)
+    pathlib.Path("recipe.yaml").write_text(RECIPE, encoding="utf-8")
+
+
+def merge(options, **environment):
+    environment = dict(os.environ, OPENBLAS_NUM_THREADS="1", LD_PRELOAD=options.library,
+                       **environment)
+    return subprocess.run([options.lors, "merge", "recipe.yaml", "-o", "out", "--force",
+                           "--threads", "1"], env=environment, capture_output=True, timeout=120,
+                          check=False)
+
+
+def snapshot():
+    return {path.name: path.read_bytes() for path in pathlib.Path("out").iterdir()}
+
+
+def what_is_wrong(options, before, run):
+    """None, or what is wrong after the run."""
+    if run.returncode not in (0, 7):
+        return f"exit code {run.returncode}: {run.stderr[-300:].decode(errors='replace')}"
+    if run.returncode == 7 and b"error:" not in run.stderr:
+        return "exit code 7 without a sentence"
+    left = [name for name in os.listdir(".") if name.startswith(".out")]
+    if left:
+        return f"left: {', '.join(left)}"
+    if run.returncode == 7:
+        return None if snapshot() == before else "the old output has changed"
+    verified = subprocess.run([options.lors, "verify", "out"], capture_output=True, check=False)
+    return None if verified.returncode == 0 else "the new output does not verify"
+
+
+def points(options, n_allocations):
+    if options.at:
+        return [(options.at, options.on)]
+    return [(n, on) for n in range(1, n_allocations + 1, options.stride) for on in (False, True)]
+
+
+def run_all(options):
+    make_models()
+    counted = re.search(rb"allocations (\d+)", merge(options, FAIL_COUNT="1").stderr)
+    if not counted:
+        print("skipped: the library cannot be preloaded here")
+        return 77
+    n_allocations, n_failed, n_refused = int(counted.group(1)), 0, 0
+    tried = points(options, n_allocations)
+    for n, on in tried:
+        before = snapshot()
+        run = merge(options, FAIL_AT=str(n), **({"FAIL_ON": "1"} if on else {}))
+        n_refused += run.returncode == 7
+        wrong = what_is_wrong(options, before, run)
+        if wrong:
+            n_failed += 1
+            print(f"FAILED  --at {n}{' --on' if on else ''}: {wrong}")
+    print(f"heap replace: allocations {n_allocations}, faults {2 * n_allocations}, "
+          f"tried {len(tried)}, refused {n_refused}")
+    return 1 if n_failed or not (n_refused or options.at) else 0
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Let allocations of the whole process fail.")
+    parser.add_argument("lors", type=os.path.abspath)
+    parser.add_argument("library", type=os.path.abspath)
+    parser.add_argument("--stride", type=int, default=1)
+    parser.add_argument("--at", type=int)
+    parser.add_argument("--on", action="store_true", help="all later ones fail, too")
+    options = parser.parse_args()
+    shm = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # a sync there takes no time
+    with tempfile.TemporaryDirectory(prefix="lors-heap-", dir=shm) as work:
+        os.chdir(work)
+        try:
+            return run_all(options)
+        finally:
+            os.chdir("/")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
