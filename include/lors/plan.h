@@ -54,6 +54,7 @@ typedef struct lors_job_info {
     int64_t rank;          /* low-rank methods: the rank asked for; -1: by energy, or not used */
     bool tiled;            /* too large for the memory limit in one piece: merged in pieces */
     const char *device;    /* which computes it: "cpu", "cuda:1" */
+    const char *origin;    /* the layers it comes from, "a[3] + b[7] on c[3]"; "": a plain merge */
 } lors_job_info;
 
 typedef struct lors_plan_summary {

@@ -95,11 +95,9 @@ static void fill_job(int64_t row, cli_cell *cells, void *user)
         cli_fill(cells[5], "%" PRId64, job.rank);
     else
         cli_fill(cells[5], "-");
-    cli_escape(job.reason, cells[6]);
-    if (job.tiled && job.reason[0])
-        strcat(cells[6], "; in pieces"); /* cli_escape leaves more room than that */
-    else if (job.tiled)
-        cli_fill(cells[6], "in pieces");
+    cli_fill(cells[6], "%s%s%s%s%s", job.reason, job.reason[0] && job.tiled ? "; " : "",
+             job.tiled ? "in pieces" : "",
+             job.origin[0] && (job.reason[0] || job.tiled) ? "; " : "", job.origin);
 }
 
 static void show_summary(const lors_plan *plan)

@@ -252,3 +252,128 @@ cleanup:
     lors_free(path);
     return status;
 }
+
+/* ---- Other numbers of layers ---------------------------------------------------------------- */
+
+static lors_status add_odd(lors_list *odd, lors_text *sentence)
+{
+    if (sentence->failed || !lors_list_push(odd, sentence->bytes)) {
+        lors_text_clear(sentence);
+        return lors_fail_memory(256);
+    }
+    return LORS_OK;
+}
+
+/* Lists of one entry for each layer, which only their meaning could adapt. */
+static lors_status find_lists(const json_t *root, const lors_config_layers *edit, lors_list *odd)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)root, key, value)
+    {
+        if (json_is_array(value) && edit->before > 1 &&
+            json_array_size(value) == (size_t)edit->before) {
+            char shown[LORS_ESCAPED_MAX];
+            lors_text text = {0};
+            lors_text_printf(&text,
+                             "'%s' has as many entries as there were layers and is kept: "
+                             "adapt it if they mean layers",
+                             lors_escape_text(key, shown));
+            LORS_TRY(add_odd(odd, &text));
+        }
+    }
+    return LORS_OK;
+}
+
+/* Does this member hold the number of layers that changes? */
+static bool holds_layers(const json_t *root, const char *text, const key_span *span,
+                         const lors_config_layers *edit)
+{
+    for (const char *const *key = edit->keys; *key; key++) {
+        const json_t *value = json_object_get(root, *key);
+        if (is_key(text, span, *key) && json_is_integer(value) &&
+            json_integer_value(value) == edit->before) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int32_t edit_layers(const json_t *root, const char *text, size_t n_bytes,
+                           const lors_config_layers *edit, lors_text *out)
+{
+    size_t copied = 0, at = skip_space(text, 0);
+    int32_t n_hits = 0;
+    key_span span;
+    for (; next_member(text, at, &span); at = skip_space(text, span.end)) {
+        if (holds_layers(root, text, &span, edit)) {
+            lors_text_append(out, text + copied, span.value - copied);
+            lors_text_printf(out, "%d", edit->after);
+            copied = span.end;
+            n_hits++;
+        }
+    }
+    lors_text_append(out, text + copied, n_bytes - copied);
+    return n_hits;
+}
+
+/* One edit of *text, which it replaces. */
+static lors_status apply_layers(const lors_config_layers *edit, char **text, size_t *n_bytes,
+                                lors_list *odd)
+{
+    lors_text edited = {0};
+    json_t *root = json_loadb(*text, *n_bytes, JSON_REJECT_DUPLICATES, NULL);
+    if (!root) {
+        return lors_fail_memory(*n_bytes);
+    }
+    int32_t n_hits = edit_layers(root, *text, *n_bytes, edit, &edited);
+    lors_status status = find_lists(root, edit, odd);
+    json_decref(root);
+    if (status == LORS_OK && n_hits == 0) {
+        lors_text text_of = {0};
+        lors_text_printf(&text_of,
+                         "no key that is known says %d layers: set the one that counts "
+                         "them to %d",
+                         edit->before, edit->after);
+        status = add_odd(odd, &text_of);
+    }
+    if (status != LORS_OK || edited.failed) {
+        lors_text_clear(&edited);
+        return status != LORS_OK ? status : lors_fail_memory(*n_bytes);
+    }
+    lors_free(*text);
+    *text = edited.bytes;
+    *n_bytes = edited.length;
+    return LORS_OK;
+}
+
+lors_status lors_model_config_with_layers(const char *folder, const lors_config_layers *edits,
+                                          int32_t n_edits, char **text, size_t *n_bytes,
+                                          lors_list *odd)
+{
+    lors_status status = LORS_OK;
+    for (int32_t i = 0; i < n_edits && status == LORS_OK; i++) {
+        struct stat info;
+        if (edits[i].before == edits[i].after) {
+            continue;
+        }
+        char *path = *text ? NULL : lors_path_join(folder, "config.json");
+        if (!*text && !path) {
+            return lors_fail_memory(strlen(folder) + sizeof "/config.json");
+        }
+        if (path && lstat(path, &info) != 0) {
+            lors_free(path);
+            return LORS_OK;
+        }
+        if (path) {
+            json_t *root = NULL;
+            status = lors_json_read(path, CONFIG_MAX_BYTES, &root, text, n_bytes);
+            json_decref(root);
+            lors_free(path);
+        }
+        if (status == LORS_OK) {
+            status = apply_layers(&edits[i], text, n_bytes, odd);
+        }
+    }
+    return status;
+}

@@ -81,6 +81,32 @@ static side_kind kind_of(const char *name)
     return lors_utf8_valid(name, strlen(name)) ? SIDE_KEPT : SIDE_SKIPPED;
 }
 
+bool lors_side_file_is_tokenizer(const char *name)
+{
+    static const char *const patterns[] = {"tokenizer*",
+                                           "special_tokens_map*.json",
+                                           "added_tokens*.json",
+                                           "vocab.*",
+                                           "vocab-*",
+                                           "merges.txt",
+                                           "merges-*",
+                                           "normalizer.json",
+                                           "chat_template*",
+                                           "*.tiktoken",
+                                           "spiece.model",
+                                           "*.spm",
+                                           "sentencepiece*",
+                                           "source.spm",
+                                           "bpe.codes",
+                                           "dict.txt",
+                                           NULL};
+    int i = 0;
+    while (patterns[i] && fnmatch(patterns[i], name, 0) != 0) {
+        i++;
+    }
+    return patterns[i] != NULL;
+}
+
 /* ---- The list ------------------------------------------------------------------------------- */
 
 typedef struct side_list {
@@ -123,7 +149,7 @@ static lors_status keep_entry(side_list *list, const char *name, uint64_t n_byte
     if (!copy) {
         return lors_fail_memory(strlen(name) + 1);
     }
-    list->files[list->n_files++] = (lors_side_file){copy, n_bytes};
+    list->files[list->n_files++] = (lors_side_file){copy, NULL, n_bytes};
     return LORS_OK;
 }
 
@@ -184,6 +210,9 @@ lors_status lors_side_files_list(const char *folder, bool follow_symlinks, lors_
     }
     if (skipped->count > 0) {
         qsort(skipped->items, skipped->count, sizeof skipped->items[0], compare_texts);
+    }
+    for (int32_t i = 0; i < list.n_files; i++) {
+        list.files[i].folder = folder;
     }
     *out = list.files;
     *n_files = list.n_files;

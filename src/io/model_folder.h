@@ -10,7 +10,8 @@
 #include "base/memory.h"
 
 typedef struct lors_side_file {
-    char *name; /* base name */
+    char *name;         /* base name */
+    const char *folder; /* where it lies: the caller's text */
     uint64_t n_bytes;
 } lors_side_file;
 
@@ -21,6 +22,8 @@ typedef struct lors_side_file {
  * neither weights nor README (char *, lors_free each). A single-file model has none. */
 lors_status lors_side_files_list(const char *folder, bool follow_symlinks, lors_side_file **out,
                                  int32_t *n_files, lors_list *skipped);
+/* Is it part of a tokenizer: vocabulary, merges, special tokens, templates? */
+bool lors_side_file_is_tokenizer(const char *name);
 void lors_side_files_free(lors_side_file *files, int32_t n_files);
 
 /* What config.json says, as far as a merge cares. Absent: NULL or -1. */
@@ -41,5 +44,18 @@ void lors_model_config_clear(lors_model_config *config);
  * their order. Free with lors_free. */
 lors_status lors_model_config_with_dtype(const char *folder, const char *dtype, char **out,
                                          size_t *n_bytes);
+
+/* Keys that hold the number of layers of a stack, which changes from `before` to `after`. */
+typedef struct lors_config_layers {
+    const char *const *keys; /* NULL-terminated */
+    int32_t before, after;
+} lors_config_layers;
+
+/* *text (NULL: FOLDER/config.json) with these keys, where they say `before`, set to `after`;
+ * without a file nothing happens. `odd` gets sentences (char *, lors_free each) about what is not
+ * done: no such key, or a list with an entry for each layer. */
+lors_status lors_model_config_with_layers(const char *folder, const lors_config_layers *edits,
+                                          int32_t n_edits, char **text, size_t *n_bytes,
+                                          lors_list *odd);
 
 #endif

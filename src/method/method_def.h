@@ -99,8 +99,8 @@ typedef struct lors_method_def {
     /* Can these parameters be used? Called by the plan for every tensor: cells, shape, n_models are
      * set, views are not. Errors: ERR_RECIPE. NULL: always. */
     lors_status (*check)(const lors_call *call);
-    /* Does the method leave the tensor at its base, whatever the weights of the models? NULL:
-     * no. */
+    /* Does the method leave the tensor at its base, whatever the weights of the models (without a
+     * base: at its first model)? NULL: no. */
     bool (*is_base)(const lors_call *call);
     /* What does the same with these parameters, by its own parameters of the same names: a simpler
      * method (task arithmetic, where nothing is left out), or a variant that is driven otherwise;

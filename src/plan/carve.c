@@ -55,7 +55,7 @@ lors_call lors_plan_call(const lors_plan *plan, const lors_job *job)
                        .n_rows = job->n_rows,
                        .n_cols = job->n_cols,
                        .n_elements = job->source->n_elements,
-                       .has_base = plan->base && job->def &&
+                       .has_base = job->has_base && job->def &&
                                    (job->def->info.needs_base || job->def->info.takes_base),
                        .is_layer_matrix = job->is_layer_matrix,
                        .compat = plan->recipe->compat,

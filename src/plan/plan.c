@@ -62,117 +62,6 @@ static lors_status open_models(lors_plan *plan, bool follow)
     return LORS_OK;
 }
 
-/* Tensors of the same shapes under configurations of other sizes: one of the two is wrong, and the
- * base's is what the output gets. */
-static lors_status warn_sizes(lors_plan *plan, const lors_model_config *base,
-                              const lors_model_config *config, const char *path)
-{
-    const struct {
-        const char *key;
-        int64_t base, model;
-    } sizes[] = {{"vocab_size", base->vocab_size, config->vocab_size},
-                 {"d_model", base->d_model, config->d_model},
-                 {"encoder_layers", base->encoder_layers, config->encoder_layers},
-                 {"decoder_layers", base->decoder_layers, config->decoder_layers},
-                 {"num_mel_bins", base->num_mel_bins, config->num_mel_bins}};
-    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
-        if (sizes[i].base >= 0 && sizes[i].model >= 0 && sizes[i].base != sizes[i].model) {
-            LORS_TRY(lors_plan_warn(
-                plan,
-                "%s/config.json: '%s' is %lld, but %lld in the configuration of %s, which is kept",
-                path, sizes[i].key, (long long)sizes[i].model, (long long)sizes[i].base,
-                plan->source->path));
-        }
-    }
-    return LORS_OK;
-}
-
-/* Two configurations that name different architectures are different models, whatever the
- * shapes. */
-static lors_status check_config(lors_plan *plan, const lors_model_config *base, int32_t k)
-{
-    lors_model_config config = {0};
-    const lors_checkpoint *model = plan->models[k];
-    LORS_TRY(lors_model_config_read(model->path, plan->follow_symlinks, &config));
-    lors_status status = LORS_OK;
-    if (base->architecture && config.architecture &&
-        strcmp(base->architecture, config.architecture) != 0) {
-        char a[LORS_ESCAPED_MAX], b[LORS_ESCAPED_MAX];
-        status = lors_fail(LORS_ERR_MISMATCH,
-                           "%s/config.json: the architecture is '%s', but that of %s is '%s': only "
-                           "models of one architecture can be merged",
-                           model->path, lors_escape_text(config.architecture, a),
-                           plan->source->path, lors_escape_text(base->architecture, b));
-    } else {
-        status = warn_sizes(plan, base, &config, model->path);
-    }
-    lors_model_config_clear(&config);
-    return status;
-}
-
-/* The name that config.json gives to a storage type. */
-static const char *config_dtype(lors_dtype dtype)
-{
-    return dtype == LORS_F16 ? "float16" : dtype == LORS_BF16 ? "bfloat16" : "float32";
-}
-
-/* The type of the output's floating-point tensors, taken from the largest one. */
-static lors_dtype main_dtype(const lors_plan *plan)
-{
-    const lors_job *best = NULL;
-    for (int64_t j = 0; j < plan->n_jobs; j++) {
-        const lors_job *job = &plan->jobs[j];
-        if (lors_dtype_merges(job->out_dtype) && (!best || job->out_bytes > best->out_bytes)) {
-            best = job;
-        }
-    }
-    return best ? best->out_dtype : LORS_F32;
-}
-
-static lors_status plan_config(lors_plan *plan)
-{
-    if (!plan->source->is_folder) {
-        return LORS_OK;
-    }
-    lors_model_config base = {0};
-    lors_status status = lors_model_config_read(plan->source->path, plan->follow_symlinks, &base);
-    for (int32_t k = 0; k < plan->n_models && status == LORS_OK; k++) {
-        if (plan->models[k]->is_folder && plan->models[k] != plan->source) {
-            status = check_config(plan, &base, k);
-        }
-    }
-    const char *dtype = config_dtype(main_dtype(plan));
-    if (status == LORS_OK && base.dtype && strcmp(base.dtype, dtype) != 0) {
-        status = lors_model_config_with_dtype(plan->source->path, dtype, &plan->config_text,
-                                              &plan->config_bytes);
-    }
-    lors_model_config_clear(&base);
-    return status;
-}
-
-static lors_status list_side_files(lors_plan *plan, bool follow)
-{
-    if (!plan->source->is_folder) {
-        return lors_plan_warn(plan,
-                              "%s is a single file: the output has no configuration or "
-                              "tokenizer beside its weights",
-                              plan->source->path);
-    }
-    lors_list skipped = {0};
-    lors_status status = lors_side_files_list(plan->source->path, follow, &plan->side_files,
-                                              &plan->n_side_files, &skipped);
-    for (size_t i = 0; i < skipped.count; i++) {
-        char escaped[LORS_ESCAPED_MAX];
-        if (status == LORS_OK) {
-            status = lors_plan_warn(plan, "%s: '%s' is not copied", plan->source->path,
-                                    lors_escape_text(skipped.items[i], escaped));
-        }
-        lors_free(skipped.items[i]);
-    }
-    lors_free(skipped.items);
-    return status;
-}
-
 /* The devices stay open as long as the plan lives: it counts on the memory that they have free. */
 static lors_status open_devices(lors_plan *plan, const char *wish)
 {
@@ -198,11 +87,14 @@ static lors_status open_devices(lors_plan *plan, const char *wish)
 /* All that follows from recipe, options and devices. */
 static lors_status make_plan(lors_plan *plan)
 {
+    for (size_t i = 0; i < plan->recipe->notes.count; i++) {
+        LORS_TRY(lors_plan_warn(plan, "%s", (const char *)plan->recipe->notes.items[i]));
+    }
     LORS_TRY(open_models(plan, plan->follow_symlinks));
     LORS_TRY(lors_plan_match(plan));
     LORS_TRY(lors_plan_resolve(plan, plan->has_out_dtype, plan->out_dtype));
-    LORS_TRY(plan_config(plan));
-    LORS_TRY(list_side_files(plan, plan->follow_symlinks));
+    LORS_TRY(lors_plan_config(plan));
+    LORS_TRY(lors_plan_side_files(plan));
     return lors_plan_lay_out(plan, plan->max_shard_bytes, plan->threads_given);
 }
 
@@ -383,6 +275,7 @@ void lors_plan_job(const lors_plan *plan, int64_t index, lors_job_info *out)
                            .write_bytes = job->out_bytes,
                            .rank = job_rank(job),
                            .tiled = job->n_ranges > 1,
+                           .origin = job->origin,
                            .device = plan->devices[job->device].name};
 }
 

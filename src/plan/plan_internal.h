@@ -23,8 +23,18 @@ enum {
 typedef struct lors_job {
     const char *name;
     const char *role;
-    const lors_ckpt_tensor *source;  /* in the reference model: name, shape, dtype, bytes to copy */
-    const lors_ckpt_tensor **inputs; /* [n_models]; NULL where it is copied or converted */
+    const lors_ckpt_tensor *source;   /* of the base, or without one of the first model: shape,
+                                        dtype, bytes to copy */
+    lors_checkpoint *source_model;    /* where it is read */
+    const lors_ckpt_tensor **inputs;  /* [n_inputs]; NULL: the model lacks one that is copied */
+    lors_checkpoint **input_models;   /* [n_inputs] */
+    int32_t n_inputs;                 /* sources of its slice */
+    const lors_recipe_module *module; /* where its parameters stand */
+    const lors_recipe_slice *slice;
+    const int32_t *layers; /* [n_inputs]: of the inputs; -1: outside the layers */
+    double position;       /* in gradients */
+    bool has_base;
+    const char *origin; /* where its layer comes from; "" in a plain recipe */
     lors_treatment treatment;
     const char *reason;
     const lors_method_def *def;      /* NULL: bytes are copied */
@@ -114,6 +124,7 @@ struct lors_plan {
     lors_checkpoint *base;     /* NULL: none */
     lors_checkpoint **models;
     int32_t n_models;
+    int32_t most_inputs;       /* of a job */
     lors_checkpoint *source;   /* the base, or without one the first model: donor of all the rest */
     lors_job *jobs;            /* in the order of the output's bytes */
     int64_t n_jobs;
@@ -125,7 +136,7 @@ struct lors_plan {
     int32_t n_ties;
     lors_side_file *side_files;
     int32_t n_side_files;
-    char *config_text;         /* config.json with the new dtype; NULL: copied as it is */
+    char *config_text;         /* config.json with new dtype or layers; NULL: copied as it is */
     size_t config_bytes;
     lors_memory_plan memory;
     uint64_t unit;             /* elements, at most, of a unit */
@@ -166,9 +177,26 @@ lors_status lors_plan_again(const lors_plan *plan, const lors_backend_ops *ops,
  * gives the same bytes. false: there is none. */
 bool lors_plan_shrink(lors_plan *plan);
 
+/* layers.c: does a tensor belong to the module? What is in no stack lies before an encoder, or
+ * behind a decoder. */
+bool lors_plan_in_module(const lors_recipe_module *module, const lors_tensor_name *described);
+/* How many layers a model has in a module, and in each stack by itself. */
+int32_t lors_plan_layer_count(const lors_checkpoint *model, const lors_recipe_module *module);
+void lors_plan_count_stacks(const lors_checkpoint *model, int32_t counts[3]);
+/* The model of a recipe's index, LORS_THE_BASE the base (NULL: there is none). */
+lors_checkpoint *lors_plan_model(const lors_plan *plan, int32_t model);
+/* Do modules and ranges of layers fit the models? */
+lors_status lors_plan_check_layers(const lors_plan *plan);
+/* "a[3] + b[7] on c[3]", from which layers a tensor of a sliced recipe comes; "" of others. */
+lors_status lors_plan_set_origin(lors_plan *plan, lors_job *job);
+/* The text of config.json with the output's numbers of layers, in place of plan->config_text. */
+lors_status lors_plan_config_layers(lors_plan *plan);
+
 /* The steps of planning, one file each; all errors as lors_plan_create says. */
 lors_status lors_plan_match(lors_plan *plan);              /* match.c: jobs and their inputs */
 lors_status lors_plan_resolve(lors_plan *plan, bool has_out_dtype, lors_dtype out_dtype);
+lors_status lors_plan_config(lors_plan *plan); /* beside.c: config.json */
+lors_status lors_plan_side_files(lors_plan *plan);
 lors_status lors_plan_lay_out(lors_plan *plan, uint64_t max_shard_bytes, int32_t n_threads);
 lors_status lors_plan_make_units(lors_plan *plan);
 lors_status lors_plan_warn(lors_plan *plan, const char *format, ...)

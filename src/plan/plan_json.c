@@ -30,6 +30,9 @@ static json_t *job_json(const lors_plan *plan, int64_t index)
                             "reason", info.reason, "dtype", info.dtype, "device", info.device,
                             "shape", shape, "read_bytes", (json_int_t)info.read_bytes,
                             "write_bytes", (json_int_t)info.write_bytes, "tiled", info.tiled);
+    if (out && *info.origin) {
+        json_object_set_new(out, "from", lors_json_string(info.origin));
+    }
     if (out && info.rank >= 0) {
         json_object_set_new(out, "rank", json_integer(info.rank));
     }

@@ -14,7 +14,6 @@ typedef struct resolver {
     const lors_method_def *method;
     bool has_dtype;
     lors_dtype dtype;
-    int32_t n_layers[3]; /* per lors_stack */
 } resolver;
 
 static lors_status refuse_dtype(const lors_checkpoint *model, const lors_ckpt_tensor *tensor,
@@ -97,31 +96,31 @@ static void choose_treatment(const resolver *r, lors_job *job, const lors_tensor
     } else {
         set(job, LORS_TREAT_COPY, NULL, "outside the scope");
     }
-    if (job->treatment == LORS_TREAT_WEIGHTED && !r->plan->base) {
+    if (job->treatment == LORS_TREAT_WEIGHTED && !job->has_base) {
         set(job, LORS_TREAT_METHOD, r->method, "");
     }
 }
 
-static lors_status check_dtypes(const resolver *r, const lors_job *job)
+static lors_status check_dtypes(const lors_job *job)
 {
     if (looks_quantised(job->source)) {
-        return refuse_dtype(r->plan->source, job->source,
+        return refuse_dtype(job->source_model, job->source,
                             "a quantised weight that cannot be merged");
     }
     if (job->treatment == LORS_TREAT_COPY) {
         return LORS_OK;
     }
     if (!lors_dtype_merges(job->source->dtype)) {
-        return refuse_dtype(r->plan->source, job->source, "which cannot be merged");
+        return refuse_dtype(job->source_model, job->source, "which cannot be merged");
     }
-    for (int32_t k = 0; k < r->plan->n_models; k++) {
+    for (int32_t k = 0; k < job->n_inputs; k++) {
         if (!job->inputs[k]) {
             char escaped[LORS_ESCAPED_MAX];
             return lors_fail(LORS_ERR_MISMATCH, "%s: tensor '%s' is missing",
-                             r->plan->models[k]->path, lors_escape_text(job->name, escaped));
+                             job->input_models[k]->path, lors_escape_text(job->name, escaped));
         }
         if (!lors_dtype_merges(job->inputs[k]->dtype)) {
-            return refuse_dtype(r->plan->models[k], job->inputs[k], "which cannot be merged");
+            return refuse_dtype(job->input_models[k], job->inputs[k], "which cannot be merged");
         }
     }
     return LORS_OK;
@@ -143,24 +142,46 @@ static lors_cell rank_cell(lors_value value, const lors_job *job)
     return (lors_cell){count < shortest ? count : shortest, 0};
 }
 
-/* Parameter `param` of `def` for model k: by name in the recipe's method, else def's own
+/* What filters under a source are asked about: the base's name of the tensor, in a sliced recipe
+ * with the layer of that source. */
+typedef struct asked {
+    char name[LORS_NAME_MAX + 16];
+    lors_tensor_name described;
+    lors_subject subject;
+} asked;
+
+static void ask_about(const resolver *r, const lors_job *job, const lors_tensor_name *described,
+                      int32_t k, asked *out)
+{
+    out->subject = (lors_subject){job->name, described};
+    if (r->plan->recipe->sliced && described->layer >= 0) {
+        lors_name_with_layer(job->name, described, job->layers[k], out->name);
+        lors_name_describe(out->name, &out->described);
+        out->subject = (lors_subject){out->name, &out->described};
+    }
+}
+
+/* Parameter `param` of `def` for source k: by name in the recipe's method, else def's own
  * default. */
 static lors_cell resolve_cell(const resolver *r, const lors_job *job, const lors_param_info *info,
-                              int32_t k, const lors_tensor_name *described)
+                              int32_t k, const lors_subject *input, const lors_subject *output)
 {
-    const lors_recipe *recipe = r->plan->recipe;
-    lors_subject subject = {job->name, described};
     int32_t named = lors_method_param(&r->method->info, info->name);
     bool from_recipe = false;
     lors_value value = {LORS_VALUE_NUMBER, 0};
     if (named >= 0) {
-        value = lors_recipe_value(recipe, named, info->per_model ? k : -1, &subject,
-                                  r->n_layers[described->stack], &from_recipe);
+        lors_value_at at = {.module = job->module,
+                            .slice = job->slice,
+                            .source = info->per_model ? &job->slice->sources[k] : NULL,
+                            .input = input,
+                            .output = output,
+                            .position = job->position};
+        value = lors_recipe_value(r->plan->recipe, named, &at, &from_recipe);
         info = &r->method->info.params[named];
     }
     if (!from_recipe) {
         bool per_count = isnan(info->fallback_value);
-        value.number = per_count ? 1.0 / r->plan->n_models : info->fallback_value;
+        value.number = per_count ? 1.0 / job->n_inputs : info->fallback_value;
         value.kind = info->kind == LORS_PARAM_RANK ? LORS_VALUE_SHARE : LORS_VALUE_NUMBER;
     }
     if (info->kind == LORS_PARAM_RANK) {
@@ -169,37 +190,73 @@ static lors_cell resolve_cell(const resolver *r, const lors_job *job, const lors
     return (lors_cell){value.number, 0};
 }
 
+/* Weights of what is subtracted are negative; to divide by the sum of the weights means that of the
+ * models, so that it is taken into lambda. */
+static void subtract_bases(const lors_job *job, const lors_method_info *info, lors_cell *cells)
+{
+    int32_t n = job->n_inputs, n_subtracted = 0;
+    int32_t weight = lors_method_param(info, "weight"), lambda = lors_method_param(info, "lambda");
+    int32_t normalize = lors_method_param(info, "normalize");
+    double sum = 0;
+    for (int32_t k = 0; k < n; k++) {
+        bool subtracted = job->slice->sources[k].subtracted;
+        n_subtracted += subtracted;
+        sum += subtracted ? 0 : cells[weight * n + k].number;
+        cells[weight * n + k].number *= subtracted ? -1 : 1;
+    }
+    if (n_subtracted == 0 || cells[normalize * n].number == 0) {
+        return;
+    }
+    for (int32_t k = 0; k < n && sum != 0; k++) {
+        cells[normalize * n + k].number = 0;
+        cells[lambda * n + k].number /= sum;
+    }
+}
+
 static lors_status resolve_cells(const resolver *r, lors_job *job,
                                  const lors_tensor_name *described)
 {
     const lors_method_info *info = &job->def->info;
-    int32_t n = r->plan->n_models;
+    int32_t n = job->n_inputs;
+    lors_subject output = {job->name, described};
+    asked input;
     size_t n_bytes = (size_t)(info->n_params * n + 1) * sizeof(lors_cell);
     lors_cell *cells = lors_arena_alloc(r->plan->arena, n_bytes);
     if (!cells) {
         return lors_fail_memory(n_bytes);
     }
-    for (int32_t p = 0; p < info->n_params; p++) {
-        for (int32_t k = 0; k < n; k++) {
-            cells[p * n + k] = resolve_cell(r, job, &info->params[p], k, described);
+    for (int32_t k = 0; k < n; k++) {
+        ask_about(r, job, described, k, &input);
+        for (int32_t p = 0; p < info->n_params; p++) {
+            cells[p * n + k] = resolve_cell(r, job, &info->params[p], k, &input.subject, &output);
         }
+    }
+    if (lors_method_param(info, "weight") >= 0) {
+        subtract_bases(job, info, cells);
     }
     job->cells = cells;
     job->n_models = n;
     return LORS_OK;
 }
 
+static void last_weight(const lors_settings *settings, int32_t weight, lors_place *place)
+{
+    for (int32_t i = 0; i < settings->count; i++) {
+        *place = settings->items[i].param == weight ? settings->items[i].place : *place;
+    }
+}
+
 /* Where the weights are that a method refuses: the last one written; else the method's name. */
-static lors_place weights_place(const resolver *r)
+static lors_place weights_place(const resolver *r, const lors_job *job)
 {
     const lors_recipe *recipe = r->plan->recipe;
     int32_t weight = lors_method_param(&r->method->info, "weight");
     lors_place place = recipe->method_place;
-    for (int32_t k = -1; k < recipe->n_models; k++) {
-        const lors_settings *own = k < 0 ? &recipe->settings : &recipe->models[k].settings;
-        for (int32_t i = 0; i < own->count; i++) {
-            place = own->items[i].param == weight ? own->items[i].place : place;
-        }
+    last_weight(&recipe->settings, weight, &place);
+    last_weight(&job->module->settings, weight, &place);
+    last_weight(&job->slice->settings, weight, &place);
+    for (int32_t k = 0; k < job->n_inputs; k++) {
+        last_weight(&job->slice->sources[k].settings, weight, &place);
     }
     return place;
 }
@@ -209,14 +266,16 @@ static lors_status check_parameters(const resolver *r, lors_job *job)
 {
     lors_call call = lors_plan_call(r->plan, job);
     if (job->def->is_base && job->def->is_base(&call)) {
-        set(job, LORS_TREAT_COPY, NULL, "weights or lambda are 0");
+        bool based = job->def->info.needs_base;
+        set(job, based ? LORS_TREAT_COPY : job->treatment, NULL,
+            based ? "weights or lambda are 0" : "as it is");
         return LORS_OK;
     }
     lors_status status = job->def->check ? job->def->check(&call) : LORS_OK;
     if (status != LORS_OK) {
         char escaped[LORS_ESCAPED_MAX], where[512], prefix[LORS_ESCAPED_MAX + sizeof where];
         snprintf(prefix, sizeof prefix, "%s: tensor '%s'",
-                 lors_recipe_locate(r->plan->recipe, weights_place(r), where),
+                 lors_recipe_locate(r->plan->recipe, weights_place(r, job), where),
                  lors_escape_text(job->name, escaped));
         return lors_fail_within(status, prefix);
     }
@@ -226,9 +285,8 @@ static lors_status check_parameters(const resolver *r, lors_job *job)
 static lors_status simplify(const resolver *r, lors_job *job, const lors_tensor_name *described)
 {
     lors_call call = lors_plan_call(r->plan, job);
-    const lors_method_def *instead = job->treatment != LORS_TREAT_COPY && job->def->instead
-                                         ? job->def->instead(&call)
-                                         : NULL;
+    const lors_method_def *instead =
+        job->def && job->def->instead ? job->def->instead(&call) : NULL;
     if (!instead) {
         return LORS_OK;
     }
@@ -241,12 +299,12 @@ static void finish_job(const resolver *r, lors_job *job)
 {
     lors_dtype source = job->source->dtype;
     job->out_dtype = lors_dtype_merges(source) && r->has_dtype ? r->dtype : source;
-    if (job->treatment == LORS_TREAT_COPY) {
+    if (!job->def) {
         job->n_models = 0;
         job->def = job->out_dtype != source ? &lors_method_convert : NULL;
     }
     job->reads_source = !job->def || job->def->info.needs_base ||
-                        (job->def->info.takes_base && r->plan->base);
+                        (job->def->info.takes_base && job->has_base);
     job->by_matrix = job->def && (job->def->apply_matrix || job->def->apply_whole);
     job->out_bytes = job->def
                          ? job->source->n_elements * (uint64_t)lors_dtype_bits(job->out_dtype) / 8
@@ -263,37 +321,50 @@ static lors_status resolve_job(const resolver *r, lors_job *job)
     job->is_layer_matrix = is_layer_matrix(job, &described);
     choose_treatment(r, job, &described);
     job->key = lors_xxh64_of(described.canonical, strlen(described.canonical)) ^ r->plan->seed;
-    LORS_TRY(check_dtypes(r, job));
+    if (job->n_inputs == 0 && job->treatment != LORS_TREAT_COPY) {
+        set(job, LORS_TREAT_COPY, NULL, "only the base is in this slice");
+    }
+    LORS_TRY(check_dtypes(job));
     if (job->treatment != LORS_TREAT_COPY) {
         LORS_TRY(resolve_cells(r, job, &described));
         LORS_TRY(check_parameters(r, job));
         LORS_TRY(simplify(r, job, &described));
     }
     finish_job(r, job);
-    return LORS_OK;
+    return lors_plan_set_origin(r->plan, job);
 }
 
-static void count_layers(resolver *r)
+/* A selector that selects nothing is a slip: layers beyond the last, a role that is not there.
+ * Which tensors are in question: those of a module, a slice, one of its sources; NULL: all. */
+typedef struct reach {
+    const lors_recipe_module *module;
+    const lors_recipe_slice *slice;
+    const lors_recipe_source *source;
+} reach;
+
+static bool selects(const resolver *r, const lors_selector *selector, const reach *of,
+                    const lors_job *job)
 {
-    for (int64_t j = 0; j < r->plan->n_jobs; j++) {
-        lors_tensor_name described;
-        lors_name_describe(r->plan->jobs[j].name, &described);
-        if (described.layer >= r->n_layers[described.stack]) {
-            r->n_layers[described.stack] = described.layer + 1;
-        }
+    lors_tensor_name described;
+    asked input;
+    lors_name_describe(job->name, &described);
+    if ((of->module && of->module != job->module) || (of->slice && of->slice != job->slice)) {
+        return false;
     }
+    input.subject = (lors_subject){job->name, &described};
+    if (of->source) {
+        ask_about(r, job, &described, (int32_t)(of->source - job->slice->sources), &input);
+    }
+    return lors_selector_matches(selector, &input.subject);
 }
 
-/* A selector that selects nothing is a slip: layers beyond the last, a role that is not there. */
-static lors_status check_selector(const lors_plan *plan, const lors_selector *selector,
-                                  lors_place place, const char *what)
+static lors_status check_selector(const resolver *r, const lors_selector *selector,
+                                  lors_place place, const reach *of, const char *what)
 {
+    const lors_plan *plan = r->plan;
     char where[512], path[LORS_ESCAPED_MAX];
     for (int64_t j = 0; j < plan->n_jobs; j++) {
-        lors_tensor_name described;
-        lors_name_describe(plan->jobs[j].name, &described);
-        lors_subject subject = {plan->jobs[j].name, &described};
-        if (lors_selector_matches(selector, &subject)) {
+        if (selects(r, selector, of, &plan->jobs[j])) {
             return LORS_OK;
         }
     }
@@ -303,32 +374,61 @@ static lors_status check_selector(const lors_plan *plan, const lors_selector *se
                      lors_escape_text(plan->source->path, path));
 }
 
-static lors_status check_filters(const lors_plan *plan, const lors_settings *settings)
+static lors_status check_filters(const resolver *r, const lors_settings *settings, reach of)
 {
     for (int32_t i = 0; i < settings->count; i++) {
         const lors_setting *setting = &settings->items[i];
         for (int32_t k = 0; k < setting->n_cases; k++) {
             const lors_setting_case *item = &setting->cases[k];
             if (item->filter) {
-                LORS_TRY(check_selector(plan, item->filter, item->filter_place, "the filter"));
+                LORS_TRY(check_selector(r, item->filter, item->filter_place, &of, "the filter"));
             }
         }
     }
     return LORS_OK;
 }
 
-static lors_status check_selectors(const lors_plan *plan)
+static lors_status check_slice_filters(const resolver *r, const lors_recipe_module *module,
+                                       const lors_recipe_slice *slice)
 {
-    const lors_recipe *recipe = plan->recipe;
-    for (int32_t i = 0; i < recipe->n_scope; i++) {
-        const lors_scope_entry *entry = &recipe->scope[i];
-        LORS_TRY(check_selector(plan, entry->selector, entry->place, "the scope"));
-    }
-    LORS_TRY(check_filters(plan, &recipe->settings));
-    for (int32_t k = 0; k < recipe->n_models; k++) {
-        LORS_TRY(check_filters(plan, &recipe->models[k].settings));
+    LORS_TRY(check_filters(r, &slice->settings, (reach){module, slice, NULL}));
+    for (int32_t k = 0; k < slice->n_sources; k++) {
+        const lors_recipe_source *source = &slice->sources[k];
+        LORS_TRY(check_filters(r, &source->settings, (reach){module, slice, source}));
     }
     return LORS_OK;
+}
+
+static lors_status check_selectors(const resolver *r)
+{
+    const lors_recipe *recipe = r->plan->recipe;
+    const reach all = {NULL, NULL, NULL};
+    for (int32_t i = 0; i < recipe->n_scope; i++) {
+        const lors_scope_entry *entry = &recipe->scope[i];
+        LORS_TRY(check_selector(r, entry->selector, entry->place, &all, "the scope"));
+    }
+    LORS_TRY(check_filters(r, &recipe->settings, all));
+    for (int32_t m = 0; m < recipe->n_modules; m++) {
+        const lors_recipe_module *module = &recipe->modules[m];
+        LORS_TRY(check_filters(r, &module->settings, (reach){module, NULL, NULL}));
+        for (int32_t s = 0; s < module->n_slices; s++) {
+            LORS_TRY(check_slice_filters(r, module, &module->slices[s]));
+        }
+    }
+    return LORS_OK;
+}
+
+/* An input of the job that is of model k and has another type than the source; NULL: none. */
+static const lors_ckpt_tensor *other_type(const lors_plan *plan, const lors_job *job, int32_t k)
+{
+    for (int32_t i = 0; i < job->n_inputs; i++) {
+        const lors_ckpt_tensor *input = job->inputs[i];
+        if (input && job->input_models[i] == plan->models[k] &&
+            input->dtype != job->source->dtype) {
+            return input;
+        }
+    }
+    return NULL;
 }
 
 /* Say once per model in which types its tensors differ from the reference's. */
@@ -338,16 +438,15 @@ static lors_status warn_dtypes(lors_plan *plan)
         int64_t count = 0;
         const lors_job *first = NULL;
         for (int64_t j = 0; j < plan->n_jobs; j++) {
-            const lors_job *job = &plan->jobs[j];
-            if (job->inputs[k] && job->inputs[k]->dtype != job->source->dtype) {
-                first = first ? first : job;
-                count++;
-            }
+            bool differs = other_type(plan, &plan->jobs[j], k) != NULL;
+            first = differs && !first ? &plan->jobs[j] : first;
+            count += differs;
         }
         if (first) {
             LORS_TRY(lors_plan_warn(
                 plan, "%s: %lld tensors are %s where the base has %s; both are widened exactly",
-                plan->models[k]->path, (long long)count, lors_dtype_name(first->inputs[k]->dtype),
+                plan->models[k]->path, (long long)count,
+                lors_dtype_name(other_type(plan, first, k)->dtype),
                 lors_dtype_name(first->source->dtype)));
         }
     }
@@ -361,7 +460,6 @@ lors_status lors_plan_resolve(lors_plan *plan, bool has_out_dtype, lors_dtype ou
                   .method = lors_method_def_find(recipe->method->name),
                   .has_dtype = has_out_dtype || recipe->has_out_dtype || recipe->has_dtype};
     r.dtype = has_out_dtype ? out_dtype : recipe->has_out_dtype ? recipe->out_dtype : recipe->dtype;
-    count_layers(&r);
     if (recipe->outside == LORS_OUTSIDE_WEIGHTED &&
         lors_method_param(&r.method->info, "weight") < 0) {
         return lors_fail(LORS_ERR_RECIPE,
@@ -369,7 +467,7 @@ lors_status lors_plan_resolve(lors_plan *plan, bool has_out_dtype, lors_dtype ou
                          "use outside: base",
                          recipe->label, r.method->info.name);
     }
-    LORS_TRY(check_selectors(plan));
+    LORS_TRY(check_selectors(&r));
     int64_t n_merged = 0;
     for (int64_t j = 0; j < plan->n_jobs; j++) {
         LORS_TRY(resolve_job(&r, &plan->jobs[j]));

@@ -1,6 +1,7 @@
 /* names.c - reads the tables of names: wrappers off, Whisper's two schemes onto one, roles. */
 #include "recipe/names.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "recipe/names_tables.h"
@@ -140,6 +141,8 @@ static bool describe_whisper(const char *name, lors_tensor_name *out)
     out->role = row->role;
     out->stack = row->stack;
     out->layer = found.layer;
+    out->layer_at = found.digits ? (int32_t)(found.digits - name) : 0;
+    out->layer_bytes = (int32_t)found.n_digits;
     return true;
 }
 
@@ -238,6 +241,8 @@ static void describe_other(const char *name, lors_tensor_name *out)
             && layer_number(parts[i + 1].bytes, &layer) == parts[i + 1].n_bytes
             && parts[i + 1].n_bytes > 0) {
             out->layer = layer;
+            out->layer_at = (int32_t)(parts[i + 1].bytes - name);
+            out->layer_bytes = (int32_t)parts[i + 1].n_bytes;
         }
     }
 }
@@ -270,4 +275,32 @@ void lors_name_describe(const char *name, lors_tensor_name *out)
     if (!describe_whisper(bare, out)) {
         describe_other(bare, out);
     }
+    out->layer_at += (int32_t)(bare - name);
+}
+
+static bool ends_with_one_of(const char *name, const char *const *tails)
+{
+    part parts[MAX_COMPONENTS];
+    int n = split(name, parts);
+    if (n > 1 && (part_is(parts[n - 1], "weight") || part_is(parts[n - 1], "bias"))) {
+        n--;
+    }
+    while (*tails && !matches_tail(parts, n, *tails)) {
+        tails++;
+    }
+    return *tails != NULL;
+}
+
+bool lors_name_is_behind(const lors_tensor_name *described)
+{
+    bool norm = described->role == LORS_ROLE_NORM
+                && !ends_with_one_of(described->canonical, lors_norms_before);
+    return norm || ends_with_one_of(described->canonical, lors_tails_behind);
+}
+
+void lors_name_with_layer(const char *name, const lors_tensor_name *described, int32_t layer,
+                          char out[LORS_NAME_MAX + 16])
+{
+    snprintf(out, LORS_NAME_MAX + 16, "%.*s%d%s", (int)described->layer_at, name, (int)layer,
+             name + described->layer_at + described->layer_bytes);
 }

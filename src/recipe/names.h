@@ -41,11 +41,19 @@ typedef struct lors_tensor_name {
     lors_role role;
     lors_stack stack;
     int32_t layer;  /* index in its stack; -1: before, after or outside the layers */
+    int32_t layer_at, layer_bytes; /* where its digits stand in the name that was described */
     bool is_weight; /* ends in "weight" (not a bias); true where a scheme has no such suffix */
 } lors_tensor_name;
 
 /* Never fails: an unknown name has role OTHER and itself (cut to fit) as canonical name. */
 void lors_name_describe(const char *name, lors_tensor_name *out);
+
+/* Does a tensor outside the layers lie behind them (the last norm, the output head)? */
+bool lors_name_is_behind(const lors_tensor_name *described);
+
+/* The name with the number of another layer; `described` is its description. */
+void lors_name_with_layer(const char *name, const lors_tensor_name *described, int32_t layer,
+                          char out[LORS_NAME_MAX + 16]);
 
 /* "attention.q", "cross_attention.out", "mlp", "embedding", ..., "other". */
 const char *lors_role_text(lors_role role);

@@ -135,6 +135,17 @@ const lors_name_tail lors_name_tails[] = {
 const char *const lors_layer_words[] = {"layers", "layer",  "h", "block",
                                         "blocks", "resblocks", NULL};
 
+const char *const lors_tails_behind[] = {
+    "lm_head",      "proj_out",   "embed_out",           "score",           "classifier",
+    "classifier.dense", "classifier.out_proj", "pooler.dense", "predictions.transform.dense",
+    "predictions.decoder", "predictions.bias", "lm_head.dense", "lm_head.decoder", "qa_outputs",
+    "output_projection", "project_out", NULL};
+
+const char *const lors_norms_before[] = {
+    "embeddings.LayerNorm", "embeddings.layer_norm",         "layernorm_embedding",
+    "embed_layer_norm",     "word_embeddings_layernorm",     "feature_projection.layer_norm",
+    "encoder.layer_norm_embedding", NULL};
+
 const lors_name_tie lors_name_ties[] = {
     {"proj_out.weight", "model.decoder.embed_tokens.weight"},
     {"lm_head.weight", "model.embed_tokens.weight"},

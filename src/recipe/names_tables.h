@@ -25,6 +25,11 @@ extern const lors_name_tail lors_name_tails[];
 /* Components behind which the number of a layer stands; NULL ends the table. */
 extern const char *const lors_layer_words[];
 
+/* Tensors outside the layers that lie behind them, as tails; norms do unless they are listed as
+ * lying before. NULL ends either. */
+extern const char *const lors_tails_behind[];
+extern const char *const lors_norms_before[];
+
 /* Names that a checkpoint may leave out, and the tensors they are tied to. */
 typedef struct lors_name_tie {
     const char *name; /* NULL ends the table */

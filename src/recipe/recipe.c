@@ -94,21 +94,54 @@ void lors_settings_clear(lors_settings *settings)
     *settings = (lors_settings){0};
 }
 
+static void clear_slice(lors_recipe_slice *slice)
+{
+    for (int32_t i = 0; i < slice->n_sources; i++) {
+        lors_settings_clear(&slice->sources[i].settings);
+    }
+    lors_free(slice->sources);
+    lors_settings_clear(&slice->settings);
+}
+
+static void free_modules(lors_recipe *recipe)
+{
+    for (int32_t m = 0; m < recipe->n_modules; m++) {
+        lors_recipe_module *module = &recipe->modules[m];
+        for (int32_t i = 0; i < module->n_slices; i++) {
+            clear_slice(&module->slices[i]);
+        }
+        lors_free(module->slices);
+        lors_settings_clear(&module->settings);
+    }
+    lors_free(recipe->modules);
+}
+
+void lors_recipe_model_clear(lors_recipe_model *model)
+{
+    lors_free(model->path);
+    lors_free(model->written);
+    lors_free(model->name);
+    *model = (lors_recipe_model){0};
+}
+
 void lors_recipe_free(lors_recipe *recipe)
 {
     if (!recipe) {
         return;
     }
     for (int32_t i = 0; i < recipe->n_models; i++) {
-        lors_free(recipe->models[i].path);
-        lors_free(recipe->models[i].written);
-        lors_settings_clear(&recipe->models[i].settings);
+        lors_recipe_model_clear(&recipe->models[i]);
     }
     lors_free(recipe->models);
+    free_modules(recipe);
     for (int32_t i = 0; i < recipe->n_scope; i++) {
         lors_selector_free(recipe->scope[i].selector);
     }
     lors_free(recipe->scope);
+    for (size_t i = 0; i < recipe->notes.count; i++) {
+        lors_free(recipe->notes.items[i]);
+    }
+    lors_free(recipe->notes.items);
     lors_settings_clear(&recipe->settings);
     lors_free(recipe->base_path);
     lors_free(recipe->base_written);
@@ -116,6 +149,84 @@ void lors_recipe_free(lors_recipe *recipe)
     lors_free(recipe->text);
     lors_free(recipe->label);
     lors_free(recipe);
+}
+
+/* A zeroed element more at the end of an array; NULL: no memory. */
+static void *grown(void *items, int32_t count, size_t n_bytes_each)
+{
+    char *more = lors_resize(items, ((size_t)count + 1) * n_bytes_each);
+    if (more) {
+        memset(more + (size_t)count * n_bytes_each, 0, n_bytes_each);
+    }
+    return more;
+}
+
+lors_status lors_recipe_add_module(lors_recipe *recipe, lors_recipe_module **out)
+{
+    lors_recipe_module *more = grown(recipe->modules, recipe->n_modules, sizeof *more);
+    if (!more) {
+        return lors_fail_memory(sizeof *more);
+    }
+    recipe->modules = more;
+    *out = &more[recipe->n_modules++];
+    return LORS_OK;
+}
+
+lors_status lors_recipe_add_slice(lors_recipe_module *module, lors_recipe_slice **out)
+{
+    lors_recipe_slice *more = grown(module->slices, module->n_slices, sizeof *more);
+    if (!more) {
+        return lors_fail_memory(sizeof *more);
+    }
+    module->slices = more;
+    *out = &more[module->n_slices++];
+    (*out)->base = LORS_THE_BASE;
+    (*out)->base_layers.end = -1;
+    return LORS_OK;
+}
+
+lors_status lors_recipe_add_source(lors_recipe_slice *slice, int32_t model, lors_place place,
+                                   lors_recipe_source **out)
+{
+    lors_recipe_source *more = grown(slice->sources, slice->n_sources, sizeof *more);
+    if (!more) {
+        return lors_fail_memory(sizeof *more);
+    }
+    slice->sources = more;
+    *out = &more[slice->n_sources++];
+    (*out)->model = model;
+    (*out)->layers.end = -1;
+    (*out)->place = place;
+    return LORS_OK;
+}
+
+/* Room for a plain recipe. */
+lors_status lors_recipe_begin(lors_recipe *recipe)
+{
+    lors_recipe_module *module;
+    lors_recipe_slice *slice;
+    recipe->tokenizer = LORS_THE_BASE;
+    LORS_TRY(lors_recipe_add_module(recipe, &module));
+    return lors_recipe_add_slice(module, &slice);
+}
+
+lors_status lors_recipe_note(lors_recipe *recipe, lors_place place, const char *key,
+                             const char *sentence)
+{
+    char where[PLACE_MAX];
+    for (size_t i = 0; i < recipe->notes.count; i++) {
+        if (strstr(recipe->notes.items[i], sentence)) {
+            return LORS_OK; /* once is enough */
+        }
+    }
+    lors_text text = {0};
+    lors_text_printf(&text, "%s: %s%s%s", place_text(recipe->label, place, where), key ? key : "",
+                     key ? ": " : "", sentence);
+    if (text.failed || !lors_list_push(&recipe->notes, text.bytes)) {
+        lors_text_clear(&text);
+        return lors_fail_memory(PLACE_MAX);
+    }
+    return LORS_OK;
 }
 
 /* ---- what is in it ---- */
@@ -142,11 +253,8 @@ const char *lors_recipe_method(const lors_recipe *recipe)
 
 /* ---- the value of a parameter ---- */
 
-/* Tensors before, after and outside the layers take the first value; the only layer of a stack of
- * one takes the last, as in mergekit. */
-static double gradient_position(const lors_subject *subject, int32_t n_layers)
+double lors_layer_position(int32_t layer, int32_t n_layers)
 {
-    int32_t layer = subject->described->layer;
     if (layer < 0 || n_layers < 1) {
         return 0;
     }
@@ -156,13 +264,12 @@ static double gradient_position(const lors_subject *subject, int32_t n_layers)
     return (double)layer / (double)(n_layers - 1);
 }
 
-static lors_value value_of_case(const lors_setting_case *item, const lors_subject *subject,
-                                int32_t n_layers)
+static lors_value value_of_case(const lors_setting_case *item, double position)
 {
     if (item->n_values == 1) {
         return item->values[0];
     }
-    double s = gradient_position(subject, n_layers) * (double)(item->n_values - 1);
+    double s = position * (double)(item->n_values - 1);
     int32_t i = (int32_t)s;
     if (i >= item->n_values - 1) {
         return item->values[item->n_values - 1];
@@ -172,14 +279,14 @@ static lors_value value_of_case(const lors_setting_case *item, const lors_subjec
 }
 
 static bool find_value(const lors_settings *settings, int32_t param, const lors_subject *subject,
-                       int32_t n_layers, lors_value *out)
+                       double position, lors_value *out)
 {
     for (int32_t i = 0; i < settings->count; i++) {
         const lors_setting *setting = &settings->items[i];
         for (int32_t k = 0; setting->param == param && k < setting->n_cases; k++) {
             const lors_setting_case *item = &setting->cases[k];
             if (!item->filter || lors_selector_matches(item->filter, subject)) {
-                *out = value_of_case(item, subject, n_layers);
+                *out = value_of_case(item, position);
                 return true;
             }
         }
@@ -187,17 +294,26 @@ static bool find_value(const lors_settings *settings, int32_t param, const lors_
     return false;
 }
 
-lors_value lors_recipe_value(const lors_recipe *recipe, int32_t param, int32_t model,
-                             const lors_subject *subject, int32_t n_layers, bool *from_recipe)
+const lors_settings *lors_source_settings(const lors_recipe_source *source)
+{
+    return source->subtracted ? &source[-1].settings : &source->settings;
+}
+
+lors_value lors_recipe_value(const lors_recipe *recipe, int32_t param, const lors_value_at *at,
+                             bool *from_recipe)
 {
     lors_value value;
     *from_recipe = true;
-    if (model >= 0 && model < recipe->n_models
-        && find_value(&recipe->models[model].settings, param, subject, n_layers, &value)) {
+    if (at->source
+        && find_value(lors_source_settings(at->source), param, at->input, at->position, &value)) {
         return value;
     }
-    if (find_value(&recipe->settings, param, subject, n_layers, &value)) {
-        return value;
+    const lors_settings *levels[] = {&at->slice->settings, &at->module->settings,
+                                     &recipe->settings};
+    for (size_t i = 0; i < sizeof levels / sizeof levels[0]; i++) {
+        if (find_value(levels[i], param, at->output, at->position, &value)) {
+            return value;
+        }
     }
     *from_recipe = false;
     const lors_param_info *info = &recipe->method->params[param];

@@ -18,6 +18,9 @@ lors_status lors_recipe_create(const char *method, lors_recipe **out)
     recipe->label = lors_copy_text("recipe");
     lors_status status = recipe->label ? lors_recipe_put_method(recipe, method, NO_PLACE)
                                        : lors_fail_memory(sizeof "recipe");
+    if (status == LORS_OK) {
+        status = lors_recipe_begin(recipe);
+    }
     if (status != LORS_OK) {
         lors_recipe_free(recipe);
         return status;
@@ -56,10 +59,12 @@ static lors_status put_value(lors_recipe *recipe, int32_t model, const char *key
         return lors_recipe_put_plain(recipe, key, node);
     }
     if (model < 0) {
-        return lors_recipe_put_parameter(recipe, -1, "parameters", key, NO_PLACE, node);
+        return lors_recipe_put_parameter(recipe, &recipe->settings, false, "parameters", key,
+                                         NO_PLACE, node);
     }
     snprintf(prefix, sizeof prefix, "models[%d].parameters", model);
-    return lors_recipe_put_parameter(recipe, model, prefix, key, NO_PLACE, node);
+    return lors_recipe_put_parameter(recipe, &recipe->modules->slices->sources[model].settings,
+                                     true, prefix, key, NO_PLACE, node);
 }
 
 static lors_status set_text(lors_recipe *recipe, int32_t model, const char *key, const char *value)
@@ -92,7 +97,7 @@ lors_status lors_recipe_set(lors_recipe *recipe, const char *key, const char *va
 lors_status lors_recipe_set_for(lors_recipe *recipe, int32_t model, const char *key,
                                 const char *value)
 {
-    if (model < 0 || model >= recipe->n_models) {
+    if (model < 0 || model >= recipe->modules->slices->n_sources) {
         return lors_recipe_fail(recipe->label, NO_PLACE, "models",
                                 "there is no model %d: %d were added (the first is 0)", model,
                                 recipe->n_models);

@@ -57,13 +57,51 @@ typedef struct lors_identity {
     uint64_t device, inode;
 } lors_identity;
 
+/* One folder among the inputs, however often it is used. */
 typedef struct lors_recipe_model {
     char *path;    /* resolved against the recipe's folder */
     char *written; /* as written */
-    lors_settings settings;
+    char *name;    /* in an expression; NULL: none */
     lors_place place;
     lors_identity identity;
 } lors_recipe_model;
+
+enum { LORS_THE_BASE = -1, LORS_NO_MODEL = -2 }; /* in place of an index of models */
+
+/* Layers first .. end - 1 of a stack; end -1: all of them, whatever their number. */
+typedef struct lors_layers {
+    int32_t first, end;
+    lors_place place;
+} lors_layers;
+
+/* An operand of a slice. */
+typedef struct lors_recipe_source {
+    int32_t model;
+    bool subtracted; /* the model that the source before it was tuned from: it has the same
+                        parameters, and its weight is that one's times -1 */
+    lors_layers layers;
+    lors_settings settings;
+    lors_place place;
+} lors_recipe_source;
+
+/* A run of layers of the output, and what is merged into it. */
+typedef struct lors_recipe_slice {
+    lors_recipe_source *sources;
+    int32_t n_sources;
+    int32_t base; /* LORS_NO_MODEL: nothing here is relative to a base */
+    lors_layers base_layers;
+    lors_settings settings;
+    lors_place place;
+} lors_recipe_slice;
+
+/* A stack of layers of the output, with what lies before and behind it, from its slices. */
+typedef struct lors_recipe_module {
+    lors_stack stack; /* NONE: everything */
+    lors_recipe_slice *slices;
+    int32_t n_slices;
+    lors_settings settings;
+    lors_place place;
+} lors_recipe_module;
 
 typedef struct lors_scope_entry {
     lors_selector *selector;
@@ -86,8 +124,13 @@ struct lors_recipe {
     char *base_path, *base_written; /* NULL: none */
     lors_place base_place;
     lors_identity base_identity;
-    lors_recipe_model *models;
+    lors_recipe_model *models; /* without the base */
     int32_t n_models;
+    lors_recipe_module *modules; /* a plain recipe: one, of one slice, of all models */
+    int32_t n_modules;
+    bool sliced;            /* `slices:` or `modules:`: the output's layers are laid out anew */
+    int32_t tokenizer;      /* whose tokenizer: a model, or LORS_THE_BASE (without one the first) */
+    lors_list notes;        /* char *: what the user should know though it is no error */
     lors_settings settings; /* global `parameters:` */
     lors_scope_entry *scope; /* any of them selects; n_scope 0: the method's default */
     int32_t n_scope;
@@ -99,11 +142,27 @@ struct lors_recipe {
     uint64_t seed;
 };
 
-/* The value of parameter `param` (index in the method) for one tensor. model -1: global. Order:
- * the model's setting, the global one, the method's fallback_value (*from_recipe = false).
- *   n_layers  number of layers of the subject's stack, for gradients (0 where it has none) */
-lors_value lors_recipe_value(const lors_recipe *recipe, int32_t param, int32_t model,
-                             const lors_subject *subject, int32_t n_layers, bool *from_recipe);
+/* For which tensor a value is wanted. */
+typedef struct lors_value_at {
+    const lors_recipe_module *module;
+    const lors_recipe_slice *slice;
+    const lors_recipe_source *source; /* NULL: one value for all of them */
+    const lors_subject *input;        /* what filters of the source are asked about */
+    const lors_subject *output;       /* what all others are */
+    double position;                  /* in gradients, 0 to 1 */
+} lors_value_at;
+
+/* The value of parameter `param` (index in the method). The first of these that has one: source,
+ * slice, module, recipe, the method's fallback_value (*from_recipe = false). */
+lors_value lors_recipe_value(const lors_recipe *recipe, int32_t param, const lors_value_at *at,
+                             bool *from_recipe);
+
+/* Where layer `layer` of n lies in a gradient: tensors before, behind and outside the layers
+ * (layer -1) at the beginning, the only layer of one at the end, as in mergekit. */
+double lors_layer_position(int32_t layer, int32_t n_layers);
+
+/* The settings of the source, or of the one that it is subtracted from. */
+const lors_settings *lors_source_settings(const lors_recipe_source *source);
 
 /* Is the recipe as a whole right: number of models, base, required parameters? What is read from
  * YAML has passed; one built by calls is checked by the plan. Errors: ERR_RECIPE. */

@@ -11,8 +11,20 @@ enum { MAX_NAMES = 64 };
 
 /* Parameters of every method; all are global. */
 static const char *const COMMON[] = {"scope", "outside", "merge_encoder_positions"};
-static const char *const TOP_KEYS[] = {"merge_method", "base_model", "models", "dtype", "out_dtype",
-                                       "seed", "name", "compat", "tokenizer_source"};
+static const char *const TOP_KEYS[] = {"merge_method", "base_model", "models", "slices", "modules",
+                                       "expression", "dtype", "out_dtype", "seed", "name",
+                                       "compat", "tokenizer_source", "tokenizer"};
+
+/* What mergekit takes and does not use, as we do. */
+static const struct {
+    const char *method; /* NULL: all */
+    const char *key, *sentence;
+} NO_EFFECT[] = {
+    {NULL, "int8_mask", "ignored: it saves memory in mergekit and never changes a result"},
+    {"task_arithmetic", "density", "ignored, as by mergekit: task_arithmetic keeps all of a task "
+                                   "vector (ties keeps a share)"},
+};
+enum { N_NO_EFFECT = sizeof NO_EFFECT / sizeof NO_EFFECT[0] };
 enum { N_COMMON = sizeof COMMON / sizeof COMMON[0], N_TOP = sizeof TOP_KEYS / sizeof TOP_KEYS[0] };
 
 static bool is_one_of(const char *word, const char *const *names, size_t n)
@@ -172,11 +184,6 @@ static lors_status fail_unknown(const lors_recipe *recipe, const char *prefix, c
         return lors_recipe_fail(recipe->label, place, prefix,
                                 "'%s' belongs at the top level of the recipe", shown);
     }
-    if (strcmp(key, "int8_mask") == 0) {
-        return lors_recipe_fail(recipe->label, place, prefix,
-                                "'int8_mask' is not supported: remove it (it only saves memory in "
-                                "mergekit and does not change the result)");
-    }
     size_t n = 0;
     for (int32_t i = 0; i < method->n_params && n < MAX_NAMES - N_COMMON; i++) {
         names[n++] = method->params[i].name;
@@ -191,8 +198,7 @@ static lors_status fail_unknown(const lors_recipe *recipe, const char *prefix, c
                             shown, lors_recipe_suggest(key, names, near), method->name, all);
 }
 
-/* Takes over what `setting` holds, also on failure. */
-static lors_status store_setting(lors_settings *settings, lors_setting *setting)
+lors_status lors_recipe_put_setting(lors_settings *settings, lors_setting *setting)
 {
     for (int32_t i = 0; i < settings->count; i++) {
         if (settings->items[i].param == setting->param) {
@@ -225,21 +231,43 @@ static lors_status put_common(lors_recipe *recipe, const char *key, const char *
     return lors_read_bool(&at, value, &recipe->merge_sinusoid);
 }
 
-lors_status lors_recipe_put_parameter(lors_recipe *recipe, int32_t model, const char *prefix,
-                                      const char *key, lors_place key_place, const lors_yaml *value)
+/* The sentence about a parameter that has no effect; NULL: it is none. */
+static const char *no_effect(const lors_recipe *recipe, const char *key)
+{
+    for (size_t i = 0; i < N_NO_EFFECT; i++) {
+        bool fits = !NO_EFFECT[i].method || strcmp(NO_EFFECT[i].method, recipe->method->name) == 0;
+        if (fits && strcmp(NO_EFFECT[i].key, key) == 0) {
+            return NO_EFFECT[i].sentence;
+        }
+    }
+    return NULL;
+}
+
+lors_status lors_recipe_put_parameter(lors_recipe *recipe, lors_settings *settings, bool of_source,
+                                      const char *prefix, const char *key, lors_place key_place,
+                                      const lors_yaml *value)
 {
     int32_t index = find_param(recipe->method, key);
     bool common = is_one_of(key, COMMON, N_COMMON);
+    char full_key[LORS_KEY_MAX];
+    snprintf(full_key, sizeof full_key, "%s.%s", prefix, key);
     if (index < 0 && !common) {
-        return fail_unknown(recipe, prefix, key, key_place);
+        const char *ignored = no_effect(recipe, key);
+        return ignored ? lors_recipe_note(recipe, key_place, full_key, ignored)
+                       : fail_unknown(recipe, prefix, key, key_place);
     }
-    if (model >= 0 && (common || !recipe->method->params[index].per_model)) {
+    if (common && settings != &recipe->settings) {
         return lors_recipe_fail(recipe->label, key_place, prefix,
                                 "'%s' is one value for the whole merge: it belongs under the "
                                 "top-level 'parameters:'", key);
     }
-    char full_key[LORS_KEY_MAX];
-    snprintf(full_key, sizeof full_key, "%s.%s", prefix, key);
+    if (of_source && !recipe->method->params[index].per_model) {
+        return lors_recipe_fail(recipe->label, key_place, prefix,
+                                "'%s' is one value for %s: it belongs under %s", key,
+                                recipe->sliced ? "all models of a slice" : "the whole merge",
+                                recipe->sliced ? "the slice's 'parameters:'"
+                                               : "the top-level 'parameters:'");
+    }
     if (common) {
         return put_common(recipe, key, full_key, value);
     }
@@ -247,5 +275,5 @@ lors_status lors_recipe_put_parameter(lors_recipe *recipe, int32_t model, const 
     lors_setting setting;
     LORS_TRY(lors_read_setting(&at, &recipe->method->params[index], value, &setting));
     setting.param = index;
-    return store_setting(model < 0 ? &recipe->settings : &recipe->models[model].settings, &setting);
+    return lors_recipe_put_setting(settings, &setting);
 }

@@ -127,34 +127,87 @@ lors_status lors_recipe_set_base_at(lors_recipe *recipe, const char *written, lo
     return LORS_OK;
 }
 
+bool lors_recipe_is_base(const lors_recipe *recipe, int32_t model)
+{
+    return recipe->base_path
+           && lors_recipe_same_place(recipe->base_path, &recipe->base_identity,
+                                     recipe->models[model].path, &recipe->models[model].identity);
+}
+
+static int32_t find_model(const lors_recipe *recipe, const char *path,
+                          const lors_identity *identity)
+{
+    for (int32_t i = 0; i < recipe->n_models; i++) {
+        const lors_recipe_model *other = &recipe->models[i];
+        if (lors_recipe_same_place(other->path, &other->identity, path, identity)) {
+            return i;
+        }
+    }
+    return LORS_NO_MODEL;
+}
+
+lors_status lors_recipe_find_model(const lors_recipe *recipe, const char *key, const char *written,
+                                   lors_place place, int32_t *index)
+{
+    char *path;
+    LORS_TRY(lors_recipe_resolve(recipe->label, place, key, recipe->folder, written, &path));
+    lors_identity identity = identity_of(path);
+    *index = find_model(recipe, path, &identity);
+    if (*index == LORS_NO_MODEL && recipe->base_path
+        && lors_recipe_same_place(recipe->base_path, &recipe->base_identity, path, &identity)) {
+        *index = LORS_THE_BASE;
+    }
+    lors_free(path);
+    return LORS_OK;
+}
+
+/* Takes path and copy over, also on failure. */
+static lors_status push_model(lors_recipe *recipe, char *path, char *copy, lors_place place,
+                              const lors_identity *identity)
+{
+    size_t n_bytes = ((size_t)recipe->n_models + 1) * sizeof *recipe->models;
+    lors_recipe_model *models = lors_resize(recipe->models, n_bytes);
+    if (!models) {
+        lors_free(path);
+        lors_free(copy);
+        return lors_fail_memory(n_bytes);
+    }
+    recipe->models = models;
+    recipe->models[recipe->n_models++] = (lors_recipe_model){
+        .path = path, .written = copy, .place = place, .identity = *identity};
+    return LORS_OK;
+}
+
+lors_status lors_recipe_use_model(lors_recipe *recipe, const char *key, const char *written,
+                                  lors_place place, int32_t *index)
+{
+    char *path, *copy;
+    LORS_TRY(resolve_both(recipe, place, key, written, &path, &copy));
+    lors_identity identity = identity_of(path);
+    *index = find_model(recipe, path, &identity);
+    if (*index >= 0) {
+        lors_free(path);
+        lors_free(copy);
+        return LORS_OK;
+    }
+    *index = recipe->n_models;
+    return push_model(recipe, path, copy, place, &identity);
+}
+
 lors_status lors_recipe_add_model_at(lors_recipe *recipe, const char *key, const char *written,
                                      lors_place place)
 {
-    char *path, *copy, shown[LORS_ESCAPED_MAX];
-    LORS_TRY(resolve_both(recipe, place, key, written, &path, &copy));
-    lors_status status = LORS_OK;
-    lors_identity identity = identity_of(path);
-    for (int32_t i = 0; i < recipe->n_models && status == LORS_OK; i++) {
-        const lors_recipe_model *other = &recipe->models[i];
-        if (lors_recipe_same_place(other->path, &other->identity, path, &identity)) {
-            status = lors_recipe_fail(recipe->label, place, key,
-                                      "'%s' is listed twice: list it once, with the sum of its "
-                                      "weights", lors_escape_text(written, shown));
+    char shown[LORS_ESCAPED_MAX];
+    int32_t index = 0;
+    lors_recipe_slice *slice = recipe->modules->slices;
+    lors_recipe_source *source;
+    LORS_TRY(lors_recipe_use_model(recipe, key, written, place, &index));
+    for (int32_t i = 0; i < slice->n_sources; i++) {
+        if (slice->sources[i].model == index && !slice->sources[i].subtracted) {
+            return lors_recipe_fail(recipe->label, place, key,
+                                    "'%s' is listed twice: list it once, with the sum of its "
+                                    "weights", lors_escape_text(written, shown));
         }
     }
-    size_t n_bytes = ((size_t)recipe->n_models + 1) * sizeof *recipe->models;
-    lors_recipe_model *models = NULL;
-    if (status == LORS_OK) {
-        models = lors_resize(recipe->models, n_bytes);
-        status = models ? LORS_OK : lors_fail_memory(n_bytes);
-    }
-    if (status != LORS_OK) {
-        lors_free(path);
-        lors_free(copy);
-        return status;
-    }
-    recipe->models = models;
-    recipe->models[recipe->n_models++]
-        = (lors_recipe_model){.path = path, .written = copy, .place = place, .identity = identity};
-    return LORS_OK;
+    return lors_recipe_add_source(slice, index, place, &source);
 }

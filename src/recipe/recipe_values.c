@@ -115,6 +115,15 @@ static double decimal_value(const char *text)
     return value;
 }
 
+bool lors_decimal_parse(const char *text, double *out)
+{
+    if (!is_decimal(text)) {
+        return false;
+    }
+    *out = decimal_value(text);
+    return isfinite(*out);
+}
+
 /* `text` is `shown_text` or the front of it; is it a finite decimal number? */
 static lors_status read_decimal(const lors_value_context *at, const lors_yaml *node,
                                 const char *text, double *out)
@@ -184,12 +193,16 @@ lors_status lors_read_bool(const lors_value_context *at, const lors_yaml *node, 
     const char *text = "";
     char shown[LORS_ESCAPED_MAX];
     LORS_TRY(read_plain(at, node, "true or false", &text));
-    if (strcmp(text, "true") == 0 || strcmp(text, "false") == 0) {
-        *out = *text == 't';
-        return LORS_OK;
+    /* mergekit writes its own configuration with 1.0 in place of true */
+    static const char *const words[] = {"false", "true", "0", "1", "0.0", "1.0"};
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
+        if (strcmp(text, words[i]) == 0) {
+            *out = i % 2 == 1;
+            return LORS_OK;
+        }
     }
-    static const char *const yes[] = {"yes", "on", "y", "True", "TRUE", "1"};
-    static const char *const no[] = {"no", "off", "n", "False", "FALSE", "0"};
+    static const char *const yes[] = {"yes", "on", "y", "True", "TRUE"};
+    static const char *const no[] = {"no", "off", "n", "False", "FALSE"};
     for (size_t i = 0; i < sizeof yes / sizeof yes[0]; i++) {
         bool is_yes = strcasecmp(text, yes[i]) == 0;
         if (is_yes || strcasecmp(text, no[i]) == 0) {
@@ -198,6 +211,22 @@ lors_status lors_read_bool(const lors_value_context *at, const lors_yaml *node, 
         }
     }
     return FAIL(at, node, "'%s' is not true or false", lors_escape_text(text, shown));
+}
+
+lors_status lors_read_count(const lors_value_context *at, const lors_yaml *node, int32_t most,
+                            int32_t *out)
+{
+    const char *text = "";
+    char shown[LORS_ESCAPED_MAX];
+    LORS_TRY(read_plain(at, node, "a whole number", &text));
+    size_t n_digits = strspn(text, "0123456789");
+    long value = n_digits > 0 && n_digits < 10 ? strtol(text, NULL, 10) : -1;
+    if (text[n_digits] || value < 0 || value > most || (text[0] == '0' && n_digits > 1)) {
+        return FAIL(at, node, "'%s' is not a whole number from 0 to %d",
+                    lors_escape_text(text, shown), most);
+    }
+    *out = (int32_t)value;
+    return LORS_OK;
 }
 
 lors_status lors_read_seed(const lors_value_context *at, const lors_yaml *node, uint64_t *out)

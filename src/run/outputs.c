@@ -14,13 +14,13 @@
 #include "io/json_text.h"
 #include "run/run_internal.h"
 
-static lors_status write_config(lors_run_state *run, const char *name)
+static lors_status write_side_file(lors_run_state *run, const lors_side_file *file)
 {
     const lors_plan *plan = run->plan;
-    if (plan->config_text && strcmp(name, "config.json") == 0) {
-        return lors_staging_write(run->staging, name, plan->config_text, plan->config_bytes);
+    if (plan->config_text && strcmp(file->name, "config.json") == 0) {
+        return lors_staging_write(run->staging, file->name, plan->config_text, plan->config_bytes);
     }
-    return lors_staging_copy(run->staging, plan->source->path, name);
+    return lors_staging_copy(run->staging, file->folder, file->name);
 }
 
 /* model.safetensors.index.json, as transformers writes it. */
@@ -40,8 +40,8 @@ static lors_status write_index(lors_run_state *run)
     char *text = NULL;
     lors_status status = lors_json_text(root, 2, &text);
     if (status == LORS_OK) {
-        status = lors_staging_write(run->staging, "model.safetensors.index.json", text,
-                                    strlen(text));
+        status =
+            lors_staging_write(run->staging, "model.safetensors.index.json", text, strlen(text));
     }
     lors_free(text);
     return status;
@@ -101,7 +101,7 @@ lors_status lors_run_write_side_files(lors_run_state *run)
 {
     const lors_plan *plan = run->plan;
     for (int32_t i = 0; i < plan->n_side_files; i++) {
-        LORS_TRY(write_config(run, plan->side_files[i].name));
+        LORS_TRY(write_side_file(run, &plan->side_files[i]));
     }
     if (plan->n_shards > 1) {
         LORS_TRY(write_index(run));

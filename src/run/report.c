@@ -42,29 +42,39 @@ static json_t *count_json(uint64_t value)
 
 /* --- inputs ----------------------------------------------------------------------------------- */
 
-/* XXH3-128 over the hashes of all tensors read from operand `which` (0: source), in output order:
- * the same for any sharding of the model. */
-static json_t *content_json(const lors_run_state *run, int32_t which)
+static void append_hash(const lors_run_state *run, int64_t index, int32_t operand, uint64_t n_bytes,
+                        lors_text *out)
+{
+    lors_xxh hash = lors_run_fold_digests(run->jobs[index].digests[operand], n_bytes);
+    lors_text_append(out, hash.bytes, sizeof hash.bytes);
+}
+
+/* XXH3-128 over the hashes of all tensors read from a model, in output order: the same for any
+ * sharding of it. */
+static json_t *content_json(const lors_run_state *run, const lors_checkpoint *model)
 {
     const lors_plan *plan = run->plan;
     lors_text all = {0};
     for (int64_t j = 0; j < plan->n_jobs; j++) {
         const lors_job *job = &plan->jobs[j];
-        bool was_read = which == 0 ? job->reads_source : job->n_models > 0;
-        if (!was_read || !run->jobs[j].digests) {
+        if (!run->jobs[j].digests) {
             continue;
         }
-        uint64_t n_bytes = which == 0 ? job->source->n_bytes : job->inputs[which - 1]->n_bytes;
-        lors_xxh hash = lors_run_fold_digests(run->jobs[j].digests[which], n_bytes);
-        lors_text_append(&all, hash.bytes, sizeof hash.bytes);
+        if (job->reads_source && job->source_model == model) {
+            append_hash(run, j, 0, job->source->n_bytes, &all);
+        }
+        for (int32_t k = 0; k < job->n_models; k++) {
+            if (job->input_models[k] == model) {
+                append_hash(run, j, k + 1, job->inputs[k]->n_bytes, &all);
+            }
+        }
     }
     json_t *out = all.failed ? NULL : hash_json(lors_xxh_of(all.bytes, all.length));
     lors_text_clear(&all);
     return out;
 }
 
-static json_t *input_json(const lors_run_state *run, const lors_checkpoint *model, const char *role,
-                          int32_t which)
+static json_t *input_json(const lors_run_state *run, const lors_checkpoint *model, const char *role)
 {
     json_t *out = json_object(), *files = json_array();
     for (int32_t i = 0; i < model->n_files; i++) {
@@ -76,7 +86,7 @@ static json_t *input_json(const lors_run_state *run, const lors_checkpoint *mode
     json_object_set_new(out, "role", json_string(role));
     json_object_set_new(out, "path", lors_json_string(model->path));
     json_object_set_new(out, "files", files);
-    json_object_set_new(out, "xxh3_of_tensors_read", content_json(run, which));
+    json_object_set_new(out, "xxh3_of_tensors_read", content_json(run, model));
     return out;
 }
 
@@ -85,10 +95,10 @@ static json_t *inputs_json(const lors_run_state *run)
     const lors_plan *plan = run->plan;
     json_t *out = json_array();
     if (plan->base) {
-        json_array_append_new(out, input_json(run, plan->base, "base", 0));
+        json_array_append_new(out, input_json(run, plan->base, "base"));
     }
     for (int32_t k = 0; k < plan->n_models; k++) {
-        json_array_append_new(out, input_json(run, plan->models[k], "model", k + 1));
+        json_array_append_new(out, input_json(run, plan->models[k], "model"));
     }
     return out;
 }
@@ -171,6 +181,9 @@ static json_t *tensor_json(const lors_run_state *run, int64_t index)
     json_object_set_new(out, "treatment", json_string(treatment_text(job)));
     if (job->reason[0]) {
         json_object_set_new(out, "reason", json_string(job->reason));
+    }
+    if (job->origin[0]) {
+        json_object_set_new(out, "from", lors_json_string(job->origin));
     }
     json_object_set_new(out, "dtype", json_string(lors_dtype_name(job->out_dtype)));
     json_object_set_new(out, "shape", shape);

@@ -68,9 +68,12 @@ static lors_status warn_of_copies(lors_plan *plan, int32_t k, unsigned char *pie
     for (int64_t j = 0; j < plan->n_jobs; j++) {
         const lors_job *job = &plan->jobs[j];
         bool same = true;
-        if (is_expected_equal(job, job->inputs[k])) {
-            LORS_TRY(compare((owned_tensor){plan->source, job->source},
-                             (owned_tensor){plan->models[k], job->inputs[k]}, pieces, &same));
+        for (int32_t i = 0; i < job->n_inputs && same; i++) {
+            bool own = job->input_models[i] == plan->models[k];
+            if (own && is_expected_equal(job, job->inputs[i])) {
+                LORS_TRY(compare((owned_tensor){job->source_model, job->source},
+                                 (owned_tensor){plan->models[k], job->inputs[i]}, pieces, &same));
+            }
         }
         first = !same && !first ? job : first;
         count += !same;

@@ -84,8 +84,8 @@ static lors_status request_operand(lors_worker *w, lors_step *s, const lors_job 
     void *out = plan->ops->host_bytes(lors_view_at(s->slot, s->at[k + 1]));
     s->n_bytes = lors_plan_paged(s->at[k + 1] + n_bytes);
     return lors_transfer_read(w->run->transfer, request,
-                              k == LORS_SOURCE ? plan->source : plan->models[k], tensor, offset,
-                              out, (size_t)n_bytes);
+                              k == LORS_SOURCE ? job->source_model : job->input_models[k], tensor,
+                              offset, out, (size_t)n_bytes);
 }
 
 static lors_status begin_step(lors_worker *w, lors_step *s)
@@ -221,7 +221,7 @@ static void lay_out_memory(lors_worker *w, uint64_t *staged, uint64_t *there)
 
 static lors_status allocate_arrays(lors_worker *w)
 {
-    size_t n = (size_t)w->run->plan->n_models + 2;
+    size_t n = (size_t)w->run->plan->most_inputs + 2;
     w->weights = lors_new(n, sizeof *w->weights);
     w->numbers = lors_new((size_t)w->run->plan->memory.numbers + 1, sizeof *w->numbers);
     w->check = lors_alloc(LORS_CHUNK_BYTES);

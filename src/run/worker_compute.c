@@ -35,8 +35,8 @@ void *lors_worker_result(const lors_worker *w, lors_view there)
 
 static lors_status refuse_input(const task *t, int32_t k, const lors_findings *found)
 {
-    const lors_plan *plan = t->w->run->plan;
-    const lors_checkpoint *model = k == LORS_SOURCE ? plan->source : plan->models[k];
+    const lors_checkpoint *model =
+        k == LORS_SOURCE ? t->job->source_model : t->job->input_models[k];
     char name[LORS_ESCAPED_MAX];
     return lors_fail(LORS_ERR_NUMERICS,
                      "%s: tensor '%s': %llu values are NaN or infinite, the first at index %llu: "
@@ -198,8 +198,7 @@ static lors_operand operand_of(const task *t, int32_t k, uint64_t begin)
     return (lors_operand){
         .in = lors_view_at(t->raw, t->s->at[k + 1] + begin * element),
         .dtype = dtype,
-        .findings =
-            lors_view_at(w->found.findings, (uint64_t)(k + 1) * sizeof(lors_findings)),
+        .findings = lors_view_at(w->found.findings, (uint64_t)(k + 1) * sizeof(lors_findings)),
         .differs = compares ? lors_view_at(w->found.differs, (uint64_t)k * sizeof(uint32_t))
                             : LORS_NO_VIEW};
 }

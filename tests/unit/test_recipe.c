@@ -49,8 +49,15 @@ static lors_value value_at(const lors_recipe *recipe, const char *param, int32_t
     lors_tensor_name described;
     lors_name_describe(tensor, &described);
     lors_subject subject = {tensor, &described};
-    return lors_recipe_value(recipe, param_of(recipe, param), model, &subject, n_layers,
-                             from_recipe);
+    const lors_recipe_slice *slice = recipe->modules->slices;
+    bool per_model = model >= 0 && model < slice->n_sources;
+    lors_value_at at = {.module = recipe->modules,
+                        .slice = slice,
+                        .source = per_model ? &slice->sources[model] : NULL,
+                        .input = &subject,
+                        .output = &subject,
+                        .position = lors_layer_position(described.layer, n_layers)};
+    return lors_recipe_value(recipe, param_of(recipe, param), &at, from_recipe);
 }
 
 static void check(const lors_recipe *recipe, const char *param, int32_t model, const char *tensor,
@@ -427,7 +434,7 @@ static void test_calls(void **state)
     check(r, "weight", 1, DEC(1, Q), 5, 3);
     assert_int_equal(r->n_scope, 1);
     assert_int_equal(r->settings.count, 2);
-    assert_int_equal(r->models[1].settings.count, 1);
+    assert_int_equal(r->modules->slices->sources[1].settings.count, 1);
     assert_true(r->has_dtype && r->dtype == LORS_F16 && r->seed == 7);
     assert_null(r->text);
     lors_recipe_free(r);
@@ -484,7 +491,7 @@ static void test_bad_calls(void **state)
         assert_int_equal(status, LORS_ERR_RECIPE);
         assert_string_equal(lors_last_error(), BAD_CALLS[i].message);
     }
-    assert_int_equal(r->settings.count + r->models[0].settings.count, 0);
+    assert_int_equal(r->settings.count + r->modules->slices->sources[0].settings.count, 0);
     assert_int_equal(lors_recipe_set_base(r, "a"), LORS_OK);
     assert_int_equal(lors_recipe_check(r), LORS_ERR_RECIPE);
     assert_string_equal(lors_last_error(), "recipe: models: 'a' is the base itself: leave it out");

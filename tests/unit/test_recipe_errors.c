@@ -22,8 +22,8 @@
 #define PARAM(text) LORS "parameters:\n  " text "\n"
 
 #define TOP_ALLOWED                                                                         \
-    " (allowed: merge_method, base_model, models, parameters, scope, dtype, out_dtype, "   \
-    "seed, name, compat, tokenizer_source)"
+    " (allowed: merge_method, expression, base_model, models, slices, modules, parameters, " \
+    "scope, dtype, out_dtype, seed, name, compat, tokenizer, tokenizer_source)"
 #define LORS_TAKES                                                                          \
     " (lors takes: weight, lambda, rank, density, scope, outside, merge_encoder_positions)"
 #define METHODS " (`lors methods` lists them)"
@@ -117,21 +117,23 @@ static const bad_recipe KEYS[] = {
     {LORS "outside: base\n", ":6:1: 'outside' belongs under 'parameters:'"},
     {LORS "merge_encoder_positions: true\n",
      ":6:1: 'merge_encoder_positions' belongs under 'parameters:'"},
-    {LORS "slices:\n", ":6:1: 'slices' is not supported: list whole models under 'models:', and "
-                       "give values per layer as a list of numbers or with a filter \"layers: "
-                       "0-3\""},
-    {LORS "modules:\n", ":6:1: 'modules' is not supported: list whole models under 'models:', and "
-                        "give values per part with the filters encoder and decoder"},
-    {LORS "tokenizer: {source: union}\n", ":6:1: 'tokenizer' is not supported: the tokenizer is "
-                                          "copied from the base, remove the key"},
+    {LORS "slices:\n", ":6:1: 'models' and 'slices' say the same thing: keep one"},
+    {LORS "modules:\n", ":6:1: 'models' and 'modules' say the same thing: keep one"},
+    {LORS "tokenizer: {source: union}\n", ":6:21: tokenizer.source: 'union' is not supported: rows "
+                                          "of the embeddings would have to be matched by token; "
+                                          "where all models have the base's vocabulary write base"},
+    {LORS "tokenizer: {source: base, pad_to_multiple_of: 8}\n",
+     ":6:27: tokenizer: 'pad_to_multiple_of' is not supported (allowed: source): the tokenizer is "
+     "copied as it is"},
+    {LORS "tokenizer: base\n",
+     ":6:12: tokenizer: write {source: base} or {source: FOLDER OF A MODEL}"},
+    {LORS "tokenizer: {source: base}\ntokenizer_source: base\n",
+     ":7:1: 'tokenizer_source' and 'tokenizer' say the same thing: keep one"},
+    {LORS "tokenizer_source: d\n", ":6:19: tokenizer_source: 'd' is none of the models (allowed: "
+                                   "base, or the folder of a model)"},
     {LORS "chat_template: auto\n", ":6:1: 'chat_template' is not supported: the template is "
-                                   "copied from the base, remove the key"},
-    {LORS "tokenizer_source: union\n", ":6:19: tokenizer_source: 'union' is not supported "
-                                       "(allowed: base): the tokenizer is copied from the base"},
-    {LORS "int8_mask: true\n", ":6:1: 'int8_mask' is not supported: remove it (it only saves "
-                               "memory in mergekit and does not change the result)"},
-    {PARAM("int8_mask: true"), ":7:3: parameters: 'int8_mask' is not supported: remove it (it "
-                               "only saves memory in mergekit and does not change the result)"},
+                                   "copied with the tokenizer, remove the key (and edit the "
+                                   "output's tokenizer_config.json)"},
     {PARAM("dtype: f16"), ":7:3: parameters: 'dtype' belongs at the top level of the recipe"},
     {PARAM("densty: 0.1"),
      ":7:3: parameters: unknown parameter 'densty', did you mean 'density'?" LORS_TAKES},
@@ -177,13 +179,15 @@ static const bad_recipe MODELS[] = {
     {"merge_method: lors\nmodels:\n- parameters: {weight: 1}\n",
      ":3:3: models[0]: an entry of the list has no 'model'"},
     {"merge_method: lors\nmodels:\n- model: a\n- modle: b\n",
-     ":4:3: models[1]: unknown key 'modle', did you mean 'model'? (allowed: model, parameters)"},
+     ":4:3: models[1]: unknown key 'modle', did you mean 'model'? (allowed: model, parameters, "
+     "name, base_model)"},
     {"merge_method: lors\nmodels:\n- model: a\n  weight: 1\n",
-     ":4:3: models[0]: 'weight' belongs under this model's 'parameters:'"},
+     ":4:3: models[0]: 'weight' belongs under 'parameters:' here"},
     {"merge_method: lors\nmodels:\n- model:\n", ":3:3: models[0].model: the value is empty"},
     {"merge_method: lors\nmodels:\n- model: ''\n", ":3:10: models[0].model: the value is empty"},
-    {"merge_method: lors\nmodels:\n- model: {path: a}\n",
-     ":3:10: models[0].model: a map stands where text is expected"},
+    {"merge_method: lors\nmodels:\n- model: {folder: a}\n",
+     ":3:11: models[0].model: unknown key 'folder' (a model is a folder, or {model: {path: "
+     "FOLDER}})"},
     {"merge_method: lors\nbase_model: [b]\n",
      ":2:13: base_model: a list stands where text is expected"},
     {"merge_method: lors\nmodels:\n- model: org/m@main\n",
@@ -296,8 +300,8 @@ static const bad_recipe VALUES[] = {
      ":7:28: parameters.merge_encoder_positions: 'yes' is not true or false: write true"},
     {PARAM("merge_encoder_positions: Off"),
      ":7:28: parameters.merge_encoder_positions: 'Off' is not true or false: write false"},
-    {PARAM("merge_encoder_positions: 1"),
-     ":7:28: parameters.merge_encoder_positions: '1' is not true or false: write true"},
+    {PARAM("merge_encoder_positions: 2"),
+     ":7:28: parameters.merge_encoder_positions: '2' is not true or false"},
     {PARAM("merge_encoder_positions: maybe"),
      ":7:28: parameters.merge_encoder_positions: 'maybe' is not true or false"},
     {PARAM("merge_encoder_positions: 'true'"),
