@@ -76,7 +76,7 @@ def typing():
         else:
             yield 75, f"number-{name}", RECIPE + f"parameters: {{lambda: {value}}}\n", (
                 "parameters.lambda", at(6))
-    for name, value in (("yes", "yes"), ("no", "No"), ("on", "on"), ("one", "1"), ("zero", "0"),
+    for name, value in (("yes", "yes"), ("no", "No"), ("on", "on"), ("two", "2"), ("half", "0.5"),
                         ("quoted", '"true"'), ("caps", "TRUE"), ("title", "False"),
                         ("null", "null"),
                         ("list", "[true]"), ("word", "maybe")):
@@ -108,7 +108,7 @@ def typing():
             ("model-empty", RECIPE.replace("model: a", 'model: ""'), at(4)),
             ("model-missing", RECIPE.replace("- model: a", "- parameters: {}").replace(
                 "    parameters: {weight: 0.5}\n", ""), at(4)),
-            ("base-map", RECIPE.replace("base_model: base", "base_model: {model: base}"), at(2)),
+            ("base-map", RECIPE.replace("base_model: base", "base_model: {folder: base}"), at(2)),
             ("base-number", RECIPE.replace("base_model: base", "base_model: [base]"), at(2)),
             ("method-list", RECIPE.replace("task_arithmetic", "[ties]"), at(1)),
             ("method-null", RECIPE.replace("task_arithmetic", "null"), at(1)),
@@ -175,17 +175,18 @@ def unknown():
             ("method-evolve", RECIPE.replace("task_arithmetic", "evolve"), "lors methods"),
             ("method-long", RECIPE.replace("task_arithmetic", "x" * 5000), r"x{200}\.\.\."),
             ("parameter", RECIPE + "parameters: {densty: 1}\n", "unknown parameter 'densty'"),
-            ("parameter-other", RECIPE + "parameters: {density: 1}\n",
-             "has no parameter 'density'"),
+            ("parameter-other", RECIPE + "parameters: {t: 1}\n", "has no parameter 't'"),
             ("model-key", RECIPE.replace("    parameters", "    parmeters"), "did you mean 'param"),
             ("misplaced", RECIPE + "lambda: 1\n", "belongs under 'parameters:'"),
             ("misplaced-top", RECIPE + "parameters: {dtype: f16}\n", "belongs at the top"),
-            ("slices", RECIPE + "slices: []\n", "'slices' is not supported"),
-            ("modules", RECIPE + "modules: {}\n", "'modules' is not supported"),
-            ("tokenizer", RECIPE + "tokenizer: {source: union}\n", "'tokenizer' is not supported"),
+            ("slices", RECIPE + "slices: []\n", "say the same thing"),
+            ("modules", RECIPE + "modules: {}\n", "say the same thing"),
+            ("tokenizer", RECIPE + "tokenizer: {source: union}\n", "'union' is not supported"),
+            ("tokenizer-key", RECIPE + "tokenizer: {source: base, tokens: {}}\n",
+             "'tokens' is not supported"),
+            ("tokenizer-model", RECIPE + "tokenizer_source: elsewhere\n", "none of the models"),
             ("tokenizer-source", RECIPE + "tokenizer_source: union\n", "'union' is not supported"),
             ("chat-template", RECIPE + "chat_template: auto\n", "'chat_template' is not supp"),
-            ("int8-mask", RECIPE + "parameters: {int8_mask: true}\n", "'int8_mask' is not supp"),
             ("scope", RECIPE + "scope: attntion\n", "did you mean|unknown"),
             ("outside", RECIPE + "parameters: {outside: nothing}\n", "unknown word 'nothing'"),
             ("key-ansi", RECIPE + '"\\e[31m": 1\n', r"'\\x1b\[31m'"),

@@ -19,14 +19,15 @@ import cases_files
 import cases_foreign
 import cases_header
 import cases_index
+import cases_layers
 import cases_long
 import cases_mismatch
 import cases_numerics
 import cases_recipe
 import harness
 
-MODULES = (cases_header, cases_index, cases_foreign, cases_recipe, cases_mismatch, cases_files,
-           cases_numerics)
+MODULES = (cases_header, cases_index, cases_foreign, cases_recipe, cases_layers,
+           cases_mismatch, cases_files, cases_numerics)
 
 
 def parse_arguments():
