@@ -26,6 +26,7 @@ except ImportError:
 
 import cases
 import judge
+import layers
 import lors_oracle
 import self_test
 from tensors import read_model
@@ -111,6 +112,27 @@ def run_case(binary, case, folder, number, counts):
     return complaints
 
 
+def run_layers(binary, recipe, stacks, folder, counts):
+    """Complaints about one recipe of layers.py."""
+    path, out = folder / "layers.yaml", folder / "out-layers"
+    path.write_text(json.dumps(recipe, indent=1))
+    shutil.rmtree(out, ignore_errors=True)
+    code, errors = run_lors(binary, ["merge", path, "-o", out, "-q", "--verify-all"])
+    if code != 0:
+        return [f"exit {code}: {errors}"]
+    models = {name: read_model(folder / name) for name in layers.MODELS}
+    expected, found = layers.expect(models, stacks), read_model(out)
+    complaints = layers.judge_config(out, stacks)
+    extras = {"log_scale", "extra.conv.weight", "extra.row", "extra.four", "empty", "position_ids",
+              "flags"}
+    if set(found) - extras != set(expected):
+        return complaints + ["the output has other tensors: " +
+                             ", ".join(sorted(set(found) - extras ^ set(expected))[:5])]
+    for name, meant in expected.items():
+        complaints += judge.judge(name, meant, found[name], counts)
+    return complaints
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("lors")
@@ -142,6 +164,20 @@ def main():
             print("".join(f"    {text}\n" for text in complaints[:8]), end="")
         elif options.v:
             print(f"ok     {label}")
+    for label, recipe, stacks in layers.all_cases():
+        if not re.search(options.only, "layers, " + label):
+            continue
+        folder = work / "plain"
+        if not folder.exists():
+            folder.mkdir(parents=True)
+            cases.SETS["plain"](folder)
+        complaints = run_layers(os.path.abspath(options.lors), recipe, stacks, folder, counts)
+        passed, failed = passed + (not complaints), failed + bool(complaints)
+        if complaints:
+            print(f"FAILED layers, {label}")
+            print("".join(f"    {text}\n" for text in complaints[:8]), end="")
+        elif options.v:
+            print(f"ok     layers, {label}")
     print(f"{counts.exact} elements exact, {counts.interval} within the error of f64, "
           f"{counts.bounded} matrices rebuilt, {counts.near} near, "
           f"{counts.either} elements at a threshold, {counts.ill_posed} matrices without a gap")
