@@ -11,6 +11,7 @@
 
 #include "base/memory.h"
 #include "fuzz.h"
+#include "recipe/recipe_internal.h"
 
 static lors_status parse(const uint8_t *data, size_t size, lors_recipe **out)
 {
@@ -19,14 +20,37 @@ static lors_status parse(const uint8_t *data, size_t size, lors_recipe **out)
     return status;
 }
 
+/* Layers stay within what a name may hold, and sources of a slice are as many as the method takes. */
+static void check_slice(const lors_recipe *recipe, const lors_recipe_slice *slice)
+{
+    const lors_method_info *method = recipe->method;
+    int32_t n = 0;
+    for (int32_t i = 0; i < slice->n_sources; i++) {
+        const lors_recipe_source *source = &slice->sources[i];
+        FUZZ_NEED(source->model >= 0 && source->model < recipe->n_models, "source %d", (int)i);
+        FUZZ_NEED(source->layers.end < 0 || source->layers.first < source->layers.end, "a range");
+        FUZZ_NEED(!source->subtracted || i > 0, "the first source is subtracted");
+        n += !source->subtracted;
+    }
+    bool only_base = recipe->sliced && n == 0 && slice->base != LORS_NO_MODEL;
+    FUZZ_NEED(n >= method->min_models || only_base, "%d sources", (int)n);
+    FUZZ_NEED(method->max_models == 0 || n <= method->max_models, "%d sources", (int)n);
+    FUZZ_NEED(slice->base < recipe->n_models, "base %d", (int)slice->base);
+    FUZZ_NEED(!method->needs_base || slice->base != LORS_NO_MODEL, "no base");
+}
+
 static void check_parsed(const lors_recipe *recipe)
 {
     int32_t n = lors_recipe_model_count(recipe);
     const lors_method_info *method = lors_method_find(lors_recipe_method(recipe));
     FUZZ_NEED(method, "method '%s'", lors_recipe_method(recipe));
-    FUZZ_NEED(n >= method->min_models, "%d models", (int)n);
-    FUZZ_NEED(method->max_models == 0 || n <= method->max_models, "%d models", (int)n);
-    FUZZ_NEED(!method->needs_base || lors_recipe_base_path(recipe), "no base");
+    FUZZ_NEED(recipe->n_modules > 0, "no modules");
+    for (int32_t m = 0; m < recipe->n_modules; m++) {
+        FUZZ_NEED(recipe->modules[m].n_slices > 0, "module %d is empty", (int)m);
+        for (int32_t i = 0; i < recipe->modules[m].n_slices; i++) {
+            check_slice(recipe, &recipe->modules[m].slices[i]);
+        }
+    }
     for (int32_t i = 0; i < n; i++) {
         FUZZ_NEED(*lors_recipe_model_path(recipe, i), "model %d has no path", (int)i);
         for (int32_t j = 0; j < i; j++) {
