@@ -72,6 +72,15 @@ typedef struct lors_plan_summary {
     int32_t n_side_files;     /* config, tokenizer, ... copied beside the weights */
 } lors_plan_summary;
 
+/* One of the documents before the last of a recipe, whose result is an input of later ones and is
+ * never written. Pointers are borrowed. */
+typedef struct lors_stage_info {
+    const char *name, *method;
+    int32_t n_models;
+    int64_t n_tensors;
+    uint64_t n_bytes; /* of its result */
+} lors_stage_info;
+
 /* Make a plan. Opens every model, checks names, shapes, dtypes and configurations against each
  * other, resolves every parameter for every tensor, and lays out memory and the output files.
  *   recipe   must outlive the plan
@@ -85,6 +94,9 @@ LORS_API void lors_plan_free(lors_plan *plan); /* NULL is allowed */
 LORS_API void lors_plan_summarize(const lors_plan *plan, lors_plan_summary *out);
 LORS_API int64_t lors_plan_job_count(const lors_plan *plan);
 LORS_API void lors_plan_job(const lors_plan *plan, int64_t index, lors_job_info *out);
+
+LORS_API int32_t lors_plan_stage_count(const lors_plan *plan);
+LORS_API void lors_plan_stage(const lors_plan *plan, int32_t index, lors_stage_info *out);
 
 /* Things the user should know though they are no errors; the i-th, 0-based. A run may add some that
  * only the weights tell: tensors that are copied from the base though a model's differ. */

@@ -100,6 +100,20 @@ static void fill_job(int64_t row, cli_cell *cells, void *user)
              job.origin[0] && (job.reason[0] || job.tiled) ? "; " : "", job.origin);
 }
 
+/* What is made on the way and never written. */
+static void show_stages(const lors_plan *plan)
+{
+    char size[32], shown[CLI_ESCAPED_MAX];
+    for (int32_t i = 0; i < lors_plan_stage_count(plan); ++i) {
+        lors_stage_info stage;
+        lors_plan_stage(plan, i, &stage);
+        cli_out("%s%s is %s of %" PRId32 " model%s: %" PRId64 " tensors, %s, one after another\n",
+                i == 0 ? "\nstages   " : "         ", cli_escape(stage.name, shown), stage.method,
+                stage.n_models, stage.n_models == 1 ? "" : "s", stage.n_tensors,
+                cli_format_bytes(stage.n_bytes, size));
+    }
+}
+
 static void show_summary(const lors_plan *plan)
 {
     char read[32], written[32], peak[32], limit[32], there[32];
@@ -109,9 +123,10 @@ static void show_summary(const lors_plan *plan)
     cli_format_bytes(sum.write_bytes, written);
     cli_format_bytes(sum.peak_bytes, peak);
     cli_format_bytes(sum.max_memory_bytes, limit);
-    cli_out("\nmethod   %s of %" PRId32 " model%s on %s, %" PRId32 " thread%s\n", sum.method,
-            sum.n_models, sum.n_models == 1 ? "" : "s", sum.device, sum.n_workers,
-            sum.n_workers == 1 ? "" : "s");
+    show_stages(plan);
+    cli_out("%smethod   %s of %" PRId32 " model%s on %s, %" PRId32 " thread%s\n",
+            lors_plan_stage_count(plan) > 0 ? "" : "\n", sum.method, sum.n_models,
+            sum.n_models == 1 ? "" : "s", sum.device, sum.n_workers, sum.n_workers == 1 ? "" : "s");
     cli_out("tensors  %" PRId64 ": %" PRId64 " merged, %" PRId64 " weighted, %" PRId64
             " copied; %" PRIu64 " elements\n",
             sum.n_tensors, sum.n_method, sum.n_weighted, sum.n_copied, sum.n_elements);

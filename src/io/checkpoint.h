@@ -17,7 +17,7 @@ typedef struct lors_ckpt_tensor {
     int32_t n_dims;
     const int64_t *shape;
     uint64_t n_elements, n_bytes;
-    int32_t file;    /* index of its file */
+    int32_t file;    /* index of its file; -1: it is computed, and cannot be read */
     uint64_t offset; /* absolute, of its first byte in that file */
 } lors_ckpt_tensor;
 

@@ -6,6 +6,16 @@
 #include "base/text.h"
 #include "plan/plan_internal.h"
 
+/* Does the recipe, or one of its stages, lay layers out anew? */
+static bool is_sliced(const lors_plan *plan)
+{
+    bool sliced = plan->recipe->sliced;
+    for (int32_t i = 0; i < plan->n_stages; i++) {
+        sliced = sliced || plan->stages[i]->recipe->sliced;
+    }
+    return sliced;
+}
+
 /* Tensors of the same shapes under configurations of other sizes: one of the two is wrong, and the
  * base's is what the output gets. */
 static lors_status warn_sizes(lors_plan *plan, const lors_model_config *base,
@@ -21,7 +31,7 @@ static lors_status warn_sizes(lors_plan *plan, const lors_model_config *base,
                  {"num_mel_bins", base->num_mel_bins, config->num_mel_bins}};
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
         bool layers = strstr(sizes[i].key, "layers") != NULL;
-        if (layers && plan->recipe->sliced) {
+        if (layers && is_sliced(plan)) {
             continue; /* the output's are counted */
         }
         if (sizes[i].base >= 0 && sizes[i].model >= 0 && sizes[i].base != sizes[i].model) {
@@ -29,7 +39,7 @@ static lors_status warn_sizes(lors_plan *plan, const lors_model_config *base,
                 plan,
                 "%s/config.json: '%s' is %lld, but %lld in the configuration of %s, which is kept",
                 path, sizes[i].key, (long long)sizes[i].model, (long long)sizes[i].base,
-                plan->source->path));
+                plan->donor->path));
         }
     }
     return LORS_OK;
@@ -37,10 +47,13 @@ static lors_status warn_sizes(lors_plan *plan, const lors_model_config *base,
 
 /* Two configurations that name different architectures are different models, whatever the
  * shapes. */
-static lors_status check_config(lors_plan *plan, const lors_model_config *base, int32_t k)
+static lors_status check_config(lors_plan *plan, const lors_model_config *base,
+                                const lors_checkpoint *model)
 {
     lors_model_config config = {0};
-    const lors_checkpoint *model = plan->models[k];
+    if (!model || !model->is_folder || model == plan->donor) {
+        return LORS_OK;
+    }
     LORS_TRY(lors_model_config_read(model->path, plan->follow_symlinks, &config));
     lors_status status = LORS_OK;
     if (base->architecture && config.architecture &&
@@ -49,8 +62,8 @@ static lors_status check_config(lors_plan *plan, const lors_model_config *base, 
         status = lors_fail(LORS_ERR_MISMATCH,
                            "%s/config.json: the architecture is '%s', but that of %s is '%s': only "
                            "models of one architecture can be merged",
-                           model->path, lors_escape_text(config.architecture, a),
-                           plan->source->path, lors_escape_text(base->architecture, b));
+                           model->path, lors_escape_text(config.architecture, a), plan->donor->path,
+                           lors_escape_text(base->architecture, b));
     } else {
         status = warn_sizes(plan, base, &config, model->path);
     }
@@ -79,22 +92,27 @@ static lors_dtype main_dtype(const lors_plan *plan)
 
 lors_status lors_plan_config(lors_plan *plan)
 {
-    if (!plan->source->is_folder) {
+    if (!plan->donor->is_folder) {
         return LORS_OK;
     }
     lors_model_config base = {0};
-    lors_status status = lors_model_config_read(plan->source->path, plan->follow_symlinks, &base);
+    lors_status status = lors_model_config_read(plan->donor->path, plan->follow_symlinks, &base);
     for (int32_t k = 0; k < plan->n_models && status == LORS_OK; k++) {
-        if (plan->models[k]->is_folder && plan->models[k] != plan->source) {
-            status = check_config(plan, &base, k);
+        status = check_config(plan, &base, plan->models[k]);
+    }
+    for (int32_t i = 0; i < plan->n_stages && status == LORS_OK; i++) {
+        const lors_plan *stage = plan->stages[i];
+        status = check_config(plan, &base, stage->base);
+        for (int32_t k = 0; k < stage->n_models && status == LORS_OK; k++) {
+            status = check_config(plan, &base, stage->models[k]);
         }
     }
     const char *dtype = config_dtype(main_dtype(plan));
     if (status == LORS_OK && base.dtype && strcmp(base.dtype, dtype) != 0) {
-        status = lors_model_config_with_dtype(plan->source->path, dtype, &plan->config_text,
+        status = lors_model_config_with_dtype(plan->donor->path, dtype, &plan->config_text,
                                               &plan->config_bytes);
     }
-    if (status == LORS_OK && plan->recipe->sliced) {
+    if (status == LORS_OK && is_sliced(plan)) {
         status = lors_plan_config_layers(plan);
     }
     lors_model_config_clear(&base);
@@ -110,7 +128,7 @@ static lors_status list_files(lors_plan *plan, const lors_checkpoint *model, lor
         lors_side_files_list(model->path, plan->follow_symlinks, files, n_files, &skipped);
     for (size_t i = 0; i < skipped.count; i++) {
         char escaped[LORS_ESCAPED_MAX];
-        if (status == LORS_OK && model == plan->source) {
+        if (status == LORS_OK && model == plan->donor) {
             status = lors_plan_warn(plan, "%s: '%s' is not copied", model->path,
                                     lors_escape_text(skipped.items[i], escaped));
         }
@@ -171,14 +189,14 @@ static lors_status take_tokenizer(lors_plan *plan, const lors_checkpoint *model)
 lors_status lors_plan_side_files(lors_plan *plan)
 {
     int32_t tokenizer = plan->recipe->tokenizer;
-    if (!plan->source->is_folder) {
+    if (!plan->donor->is_folder) {
         LORS_TRY(lors_plan_warn(plan,
                                 "%s is a single file: the output has no configuration or "
                                 "tokenizer beside its weights",
-                                plan->source->path));
+                                plan->donor->path));
     } else {
-        LORS_TRY(list_files(plan, plan->source, &plan->side_files, &plan->n_side_files));
+        LORS_TRY(list_files(plan, plan->donor, &plan->side_files, &plan->n_side_files));
     }
-    bool other = tokenizer >= 0 && plan->models[tokenizer] != plan->source;
+    bool other = tokenizer >= 0 && plan->models[tokenizer] != plan->donor;
     return other ? take_tokenizer(plan, plan->models[tokenizer]) : LORS_OK;
 }

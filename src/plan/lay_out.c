@@ -154,12 +154,23 @@ static void add_up(const lors_plan *plan, lors_memory_plan *m)
     uint64_t staged = 2 * m->slot + m->out + m->results + m->survey;
     uint64_t own = m->numbers * sizeof(double) + WORKER_BYTES;
     if (plan->ops->unified) {
-        m->peak = m->fixed + m->states + n * (staged + m->compute + own);
+        m->peak = m->fixed + m->stages + m->states + n * (staged + m->compute + own);
         return;
     }
-    m->peak = m->fixed + n * (staged + own);
+    m->peak = m->fixed + m->stages + n * (staged + own);
     m->device_peak =
         m->states + busiest * (m->slot + m->out + m->results + m->compute + QUEUE_BYTES);
+}
+
+/* Tensors of stages that are there at a time: of the tensors of the output that are in the hands of
+ * workers, two units each, and of the one whose units are being handed out. */
+static uint64_t held_bytes(const lors_plan *plan, int32_t n_workers)
+{
+    uint64_t sum = plan->held_longer;
+    for (int64_t i = 0; plan->held && i < plan->n_jobs && i < 2 * (int64_t)n_workers + 1; i++) {
+        sum += plan->held[i];
+    }
+    return sum;
 }
 
 /* Memory of the run with units of this many elements and batches of this many matrices. */
@@ -167,7 +178,7 @@ static lors_memory_plan measure(lors_plan *plan, uint64_t unit, int32_t n_worker
 {
     lors_memory_plan m = {.fixed = PROGRAM_BYTES, .n_workers = n_workers, .n_batch = n_batch};
     uint64_t state = 0;
-    for (int64_t j = 0; j < plan->n_jobs; j++) {
+    for (int64_t j = 0; j < plan->n_all_jobs; j++) {
         lors_job *job = &plan->jobs[j];
         lors_results results;
         cut_job(plan, job, unit, n_batch);
@@ -188,6 +199,7 @@ static lors_memory_plan measure(lors_plan *plan, uint64_t unit, int32_t n_worker
                               (job->source->n_bytes / LORS_CHUNK_BYTES + 4) * 16;
     }
     m.states = 2 * state * (uint64_t)n_workers;
+    m.stages = held_bytes(plan, n_workers);
     add_up(plan, &m);
     return m;
 }
@@ -208,7 +220,7 @@ static lors_status refuse_memory(lors_plan *plan, const lors_memory_plan *least_
     char needed[32], limit[32], name[LORS_ESCAPED_MAX];
     const lors_job *worst = NULL;
     uint64_t worst_bytes = 0;
-    for (int64_t j = 0; j < plan->n_jobs; j++) {
+    for (int64_t j = 0; j < plan->n_all_jobs; j++) {
         const lors_job *job = &plan->jobs[j];
         lors_call call = lors_plan_call(plan, job);
         uint64_t bytes = 2 * step_bytes(job) + lors_plan_carve(plan, job, LORS_NO_VIEW, &call);
@@ -301,7 +313,7 @@ bool lors_plan_shrink(lors_plan *plan)
 static void assign_devices(lors_plan *plan)
 {
     uint64_t load[LORS_MAX_DEVICES] = {0};
-    for (int64_t j = 0; j < plan->n_jobs; j++) {
+    for (int64_t j = 0; j < plan->n_all_jobs; j++) {
         int32_t device = 0;
         for (int32_t d = 1; d < plan->n_devices; d++) {
             device = load[d] < load[device] ? d : device;
@@ -323,49 +335,61 @@ static lors_status plan_memory(lors_plan *plan, int32_t n_threads)
     return refuse_memory(plan, &smallest);
 }
 
-lors_status lors_plan_make_units(lors_plan *plan)
+/* The units of a job, behind those that are there. */
+static void add_units(void *user, int64_t index)
 {
-    plan->n_units = 0;
-    for (int64_t j = 0; j < plan->n_jobs; j++) {
-        plan->n_units += (int64_t)plan->jobs[j].n_phases * plan->jobs[j].n_ranges;
-    }
-    plan->units = lors_new((size_t)plan->n_units + 1, sizeof *plan->units);
-    if (!plan->units) {
-        return lors_fail_memory((size_t)plan->n_units * sizeof *plan->units);
-    }
-    int64_t at = 0;
-    for (int64_t j = 0; j < plan->n_jobs; j++) {
-        lors_job *job = &plan->jobs[j];
-        uint64_t total = job->def ? job->source->n_elements : job->out_bytes;
-        job->first_unit = at;
-        for (int32_t phase = 0; phase < job->n_phases; phase++) {
-            for (int32_t i = 0; i < job->n_ranges; i++) {
-                uint64_t first = (uint64_t)i * job->unit_elements;
-                uint64_t left = total - first;
-                plan->units[at++] = (lors_unit){
-                    j, phase, first, left < job->unit_elements ? left : job->unit_elements};
-            }
+    lors_plan *plan = user;
+    const lors_job *job = &plan->jobs[index];
+    uint64_t total = job->def ? job->source->n_elements : job->out_bytes;
+    for (int32_t phase = 0; phase < job->n_phases; phase++) {
+        for (int32_t i = 0; i < job->n_ranges; i++) {
+            uint64_t first = (uint64_t)i * job->unit_elements;
+            uint64_t left = total - first;
+            plan->units[plan->n_units++] = (lors_unit){
+                index, phase, first, left < job->unit_elements ? left : job->unit_elements};
         }
     }
+}
+
+/* In the order of the output's bytes; what a tensor needs of the stages right before it. */
+lors_status lors_plan_make_units(lors_plan *plan)
+{
+    size_t n_units = 1;
+    for (int64_t j = 0; j < plan->n_all_jobs; j++) {
+        n_units += (size_t)plan->jobs[j].n_phases * (size_t)plan->jobs[j].n_ranges;
+    }
+    plan->n_units = 0;
+    plan->units = lors_new(n_units, sizeof *plan->units);
+    bool *done = lors_new((size_t)plan->n_all_jobs + 1, sizeof *done);
+    if (!plan->units || !done) {
+        lors_free(done);
+        return lors_fail_memory(n_units * sizeof *plan->units);
+    }
+    for (int64_t j = 0; j < plan->n_jobs; j++) {
+        lors_plan_walk(plan, j, done, add_units, plan);
+    }
+    lors_free(done);
     return LORS_OK;
 }
 
+/* What is read from files. */
 static void count_bytes(lors_plan *plan)
 {
-    for (int64_t j = 0; j < plan->n_jobs; j++) {
+    for (int64_t j = 0; j < plan->n_all_jobs; j++) {
         const lors_job *job = &plan->jobs[j];
-        uint64_t bytes = job->reads_source ? job->source->n_bytes : 0;
-        for (int32_t k = 0; k < job->n_models; k++) {
-            bytes += job->inputs[k]->n_bytes;
+        for (int32_t k = job->reads_source ? -1 : 0; k < job->n_models; k++) {
+            const lors_ckpt_tensor *tensor = k < 0 ? job->source : job->inputs[k];
+            bool reads = lors_job_producer(job, k) < 0;
+            plan->read_bytes += reads ? tensor->n_bytes * (uint64_t)job->n_phases : 0;
         }
-        plan->read_bytes += bytes * (uint64_t)job->n_phases;
-        plan->n_elements += job->source->n_elements;
+        plan->n_elements += job->stage == 0 ? job->source->n_elements : 0;
     }
 }
 
 lors_status lors_plan_lay_out(lors_plan *plan, uint64_t max_shard_bytes, int32_t n_threads)
 {
     LORS_TRY(lay_out_files(plan, max_shard_bytes));
+    LORS_TRY(lors_plan_measure_stages(plan));
     assign_devices(plan);
     LORS_TRY(plan_memory(plan, n_threads));
     LORS_TRY(lors_plan_make_units(plan));

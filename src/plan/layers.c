@@ -188,7 +188,7 @@ static int32_t output_layers(const lors_plan *plan, lors_stack stack)
 lors_status lors_plan_config_layers(lors_plan *plan)
 {
     int32_t counts[3];
-    lors_plan_count_stacks(plan->source, counts);
+    lors_plan_count_stacks(plan->donor, counts);
     bool two = counts[LORS_STACK_ENCODER] > 0 && counts[LORS_STACK_DECODER] > 0;
     static const char *const of_one[] = {
         "num_hidden_layers", "n_layer",        "n_layers", "num_layers",
@@ -199,15 +199,15 @@ lors_status lors_plan_config_layers(lors_plan *plan)
     const lors_config_layers edits[2] = {
         {two ? of_encoder : of_one,
          two ? counts[LORS_STACK_ENCODER]
-             : lors_plan_layer_count(plan->source, &(lors_recipe_module){0}),
+             : lors_plan_layer_count(plan->donor, &(lors_recipe_module){0}),
          output_layers(plan, two ? LORS_STACK_ENCODER : LORS_STACK_NONE)},
         {of_decoder, counts[LORS_STACK_DECODER], output_layers(plan, LORS_STACK_DECODER)}};
     lors_list odd = {0};
     lors_status status = lors_model_config_with_layers(
-        plan->source->path, edits, two ? 2 : 1, &plan->config_text, &plan->config_bytes, &odd);
+        plan->donor->path, edits, two ? 2 : 1, &plan->config_text, &plan->config_bytes, &odd);
     for (size_t i = 0; i < odd.count; i++) {
         if (status == LORS_OK) {
-            status = lors_plan_warn(plan, "%s/config.json: %s", plan->source->path,
+            status = lors_plan_warn(plan, "%s/config.json: %s", plan->donor->path,
                                     (const char *)odd.items[i]);
         }
         lors_free(odd.items[i]);

@@ -405,7 +405,8 @@ static lors_status match_extras(matcher *m, int32_t k)
         }
         const char *tied = lors_name_tied_to(described.canonical);
         int64_t other = tied ? find_canonical(one, tied) : -1;
-        if (other >= 0) {
+        if (other >= 0 &&
+            tensor->file >= 0) { /* a stage's cannot be compared */
             plan->ties[plan->n_ties++] = (lors_tie){k, tensor, &one->model->tensors[other]};
         } else if (harmless(tensor)) {
             char escaped[LORS_ESCAPED_MAX];

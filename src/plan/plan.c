@@ -21,6 +21,7 @@ lors_status lors_plan_warn(lors_plan *plan, const char *format, ...)
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
+    plan = plan->whole ? plan->whole : plan;
     char *copy = lors_arena_copy(plan->arena, text, strlen(text));
     if (!copy || !lors_list_push(&plan->warnings, copy)) {
         return lors_fail_memory(sizeof text);
@@ -43,11 +44,27 @@ static lors_status open_model(lors_plan *plan, const char *path, bool follow, lo
     return LORS_OK;
 }
 
-static lors_status open_models(lors_plan *plan, bool follow)
+/* A folder, or the output of an earlier stage, which is only lent. */
+static lors_status open_input(lors_plan *plan, const char *path, const lors_identity *identity,
+                              lors_place place, lors_checkpoint **out)
+{
+    if (identity->stage > 0) {
+        const lors_plan *whole = plan->whole ? plan->whole : plan;
+        *out = whole->stages[identity->stage - 1]->output;
+        return LORS_OK;
+    }
+    return open_model(plan, path, plan->follow_symlinks, place, out);
+}
+
+lors_status lors_plan_open_models(lors_plan *plan)
 {
     const lors_recipe *recipe = plan->recipe;
+    for (size_t i = 0; i < recipe->notes.count; i++) {
+        LORS_TRY(lors_plan_warn(plan, "%s", (const char *)recipe->notes.items[i]));
+    }
     if (recipe->base_path) {
-        LORS_TRY(open_model(plan, recipe->base_path, follow, recipe->base_place, &plan->base));
+        LORS_TRY(open_input(plan, recipe->base_path, &recipe->base_identity, recipe->base_place,
+                            &plan->base));
     }
     plan->models = lors_new((size_t)recipe->n_models + 1, sizeof(lors_checkpoint *));
     if (!plan->models) {
@@ -55,10 +72,13 @@ static lors_status open_models(lors_plan *plan, bool follow)
     }
     for (; plan->n_models < recipe->n_models; plan->n_models++) {
         const lors_recipe_model *model = &recipe->models[plan->n_models];
-        LORS_TRY(
-            open_model(plan, model->path, follow, model->place, &plan->models[plan->n_models]));
+        LORS_TRY(open_input(plan, model->path, &model->identity, model->place,
+                            &plan->models[plan->n_models]));
     }
     plan->source = plan->base ? plan->base : plan->models[0];
+    int32_t stage = plan->base ? recipe->base_identity.stage : recipe->models[0].identity.stage;
+    const lors_plan *whole = plan->whole ? plan->whole : plan;
+    plan->donor = stage > 0 ? whole->stages[stage - 1]->donor : plan->source;
     return LORS_OK;
 }
 
@@ -87,12 +107,11 @@ static lors_status open_devices(lors_plan *plan, const char *wish)
 /* All that follows from recipe, options and devices. */
 static lors_status make_plan(lors_plan *plan)
 {
-    for (size_t i = 0; i < plan->recipe->notes.count; i++) {
-        LORS_TRY(lors_plan_warn(plan, "%s", (const char *)plan->recipe->notes.items[i]));
-    }
-    LORS_TRY(open_models(plan, plan->follow_symlinks));
+    LORS_TRY(lors_plan_stages(plan));
+    LORS_TRY(lors_plan_open_models(plan));
     LORS_TRY(lors_plan_match(plan));
     LORS_TRY(lors_plan_resolve(plan, plan->has_out_dtype, plan->out_dtype));
+    LORS_TRY(lors_plan_join_stages(plan));
     LORS_TRY(lors_plan_config(plan));
     LORS_TRY(lors_plan_side_files(plan));
     return lors_plan_lay_out(plan, plan->max_shard_bytes, plan->threads_given);
@@ -116,7 +135,7 @@ static lors_status take_options(lors_plan *plan, const lors_plan_options *option
     return open_devices(plan, options->device);
 }
 
-static lors_status new_plan(const lors_recipe *recipe, lors_plan **out)
+lors_status lors_plan_new(const lors_recipe *recipe, lors_plan **out)
 {
     lors_plan *plan = lors_new(1, sizeof *plan);
     if (!plan) {
@@ -146,7 +165,7 @@ lors_status lors_plan_create(const lors_recipe *recipe, const lors_plan_options 
     }
     lors_plan *plan = NULL;
     LORS_TRY(lors_recipe_check(recipe));
-    LORS_TRY(new_plan(recipe, &plan));
+    LORS_TRY(lors_plan_new(recipe, &plan));
     lors_status status = take_options(plan, &given);
     if (status == LORS_OK) {
         status = make_plan(plan);
@@ -163,7 +182,7 @@ lors_status lors_plan_again(const lors_plan *plan, const lors_backend_ops *ops,
                             lors_backend *backend, lors_plan **out)
 {
     lors_plan *again = NULL;
-    lors_status status = new_plan(plan->recipe, &again);
+    lors_status status = lors_plan_new(plan->recipe, &again);
     if (status != LORS_OK) {
         ops->close(backend);
         return status;
@@ -201,9 +220,17 @@ void lors_plan_free(lors_plan *plan)
         lors_text_clear(&plan->shards[i].header);
     }
     for (int32_t k = 0; plan->models && k < plan->recipe->n_models; k++) {
-        lors_checkpoint_close(plan->models[k]);
+        if (plan->recipe->models[k].identity.stage == 0) {
+            lors_checkpoint_close(plan->models[k]);
+        }
     }
-    lors_checkpoint_close(plan->base);
+    if (plan->recipe->base_identity.stage == 0) {
+        lors_checkpoint_close(plan->base);
+    }
+    for (int32_t s = 0; s < plan->n_stages; s++) {
+        lors_plan_free(plan->stages[s]);
+    }
+    lors_free(plan->stages);
     for (int32_t d = 0; d < plan->n_devices; d++) {
         plan->ops->close(plan->devices[d].backend);
     }
@@ -260,8 +287,9 @@ void lors_plan_job(const lors_plan *plan, int64_t index, lors_job_info *out)
 {
     const lors_job *job = &plan->jobs[index];
     uint64_t bytes = job->reads_source ? job->source->n_bytes : 0;
+    bytes = lors_job_producer(job, -1) < 0 ? bytes : 0;
     for (int32_t k = 0; k < job->n_models; k++) {
-        bytes += job->inputs[k]->n_bytes;
+        bytes += lors_job_producer(job, k) < 0 ? job->inputs[k]->n_bytes : 0;
     }
     *out = (lors_job_info){.name = job->name,
                            .role = job->role,
@@ -277,6 +305,23 @@ void lors_plan_job(const lors_plan *plan, int64_t index, lors_job_info *out)
                            .tiled = job->n_ranges > 1,
                            .origin = job->origin,
                            .device = plan->devices[job->device].name};
+}
+
+int32_t lors_plan_stage_count(const lors_plan *plan)
+{
+    return plan->n_stages;
+}
+
+void lors_plan_stage(const lors_plan *plan, int32_t index, lors_stage_info *out)
+{
+    const lors_plan *stage = plan->stages[index];
+    *out = (lors_stage_info){.name = stage->recipe->name,
+                             .method = stage->recipe->method->name,
+                             .n_models = stage->n_models,
+                             .n_tensors = stage->n_jobs};
+    for (int64_t j = 0; j < stage->n_jobs; j++) {
+        out->n_bytes += stage->jobs[j].out_bytes;
+    }
 }
 
 int32_t lors_plan_warning_count(const lors_plan *plan)

@@ -35,6 +35,9 @@ typedef struct lors_job {
     double position;       /* in gradients */
     bool has_base;
     const char *origin; /* where its layer comes from; "" in a plain recipe */
+    int32_t stage;      /* 0: a tensor of the output; else of this stage, kept for others */
+    const int64_t *producers; /* [1 + n_inputs]: the job that computes source and inputs; -1: it is
+                                 read from a file. NULL: all are */
     lors_treatment treatment;
     const char *reason;
     const lors_method_def *def;      /* NULL: bytes are copied */
@@ -51,7 +54,6 @@ typedef struct lors_job {
     int32_t shard;
     uint64_t out_offset, out_bytes;
     uint64_t unit_elements;          /* bytes for copies */
-    int64_t first_unit;
     int32_t n_phases;                /* surveys + 1 when it takes several units, else 1 */
     int32_t n_ranges;                /* units per phase */
 } lors_job;
@@ -89,6 +91,7 @@ typedef struct lors_memory_plan {
     uint64_t numbers; /* of a worker, on the host, beside its bytes: f64 */
     uint64_t states;  /* of all jobs in flight, shared by the workers; on the device */
     uint64_t fixed;   /* program, libraries, headers, the plan itself */
+    uint64_t stages;  /* tensors of stages that are kept for others */
     int32_t n_workers; /* of all devices */
     int32_t n_batch;   /* the most matrices at a time */
     uint64_t peak;        /* of the host */
@@ -126,8 +129,18 @@ struct lors_plan {
     int32_t n_models;
     int32_t most_inputs;       /* of a job */
     lors_checkpoint *source;   /* the base, or without one the first model: donor of all the rest */
-    lors_job *jobs;            /* in the order of the output's bytes */
-    int64_t n_jobs;
+    lors_job *jobs;            /* in the order of the output's bytes, behind them the stages' */
+    int64_t n_jobs;            /* of the output */
+    int64_t n_all_jobs;
+    lors_plan **stages;        /* of a recipe of several documents: matched and resolved; their jobs
+                                  are copied to this plan's */
+    int32_t n_stages;
+    lors_plan *whole;          /* of a stage: the plan that it is part of */
+    lors_checkpoint *output;   /* of a stage: its tensors as inputs of others, without files */
+    lors_checkpoint *donor;    /* of configuration and side files: the source, or its stage's */
+    uint64_t *held;            /* [n_jobs]: bytes of stages that go with a tensor of the output, the
+                                  largest first */
+    uint64_t held_longer;      /* of those that several tensors of the output need */
     lors_unit *units;
     int64_t n_units;
     lors_shard *shards;
@@ -191,6 +204,26 @@ lors_status lors_plan_check_layers(const lors_plan *plan);
 lors_status lors_plan_set_origin(lors_plan *plan, lors_job *job);
 /* The text of config.json with the output's numbers of layers, in place of plan->config_text. */
 lors_status lors_plan_config_layers(lors_plan *plan);
+
+/* stages.c: the documents before the last, each a plan that is matched and resolved. */
+lors_status lors_plan_stages(lors_plan *plan);
+/* After all is resolved: the stages' jobs behind the plan's own, tied to those that need them. */
+lors_status lors_plan_join_stages(lors_plan *plan);
+/* Which bytes are held meanwhile. */
+lors_status lors_plan_measure_stages(lors_plan *plan);
+/* The job that computes an operand (-1: the source); -1: it is read. */
+static inline int64_t lors_job_producer(const lors_job *job, int32_t operand)
+{
+    return job->producers ? job->producers[operand + 1] : -1;
+}
+/* Call `each` for a job and all jobs before it that it needs, those first, each once: `done` is
+ * [n_all_jobs]. */
+void lors_plan_walk(const lors_plan *plan, int64_t job, bool *done,
+                    void (*each)(void *user, int64_t job), void *user);
+
+/* plan.c: an empty plan; its models opened. */
+lors_status lors_plan_new(const lors_recipe *recipe, lors_plan **out);
+lors_status lors_plan_open_models(lors_plan *plan);
 
 /* The steps of planning, one file each; all errors as lors_plan_create says. */
 lors_status lors_plan_match(lors_plan *plan);              /* match.c: jobs and their inputs */

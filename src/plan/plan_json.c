@@ -54,6 +54,21 @@ static json_t *summary_json(const lors_plan *plan)
         "workers", s.n_workers, "shards", s.n_shards, "side_files", s.n_side_files);
 }
 
+static json_t *stages_json(const lors_plan *plan)
+{
+    json_t *out = json_array();
+    for (int32_t i = 0; i < lors_plan_stage_count(plan); i++) {
+        lors_stage_info info;
+        lors_plan_stage(plan, i, &info);
+        json_t *stage =
+            json_pack("{s:s, s:i, s:I, s:I}", "method", info.method, "models", info.n_models,
+                      "tensors", (json_int_t)info.n_tensors, "bytes", (json_int_t)info.n_bytes);
+        json_object_set_new(stage, "name", lors_json_string(info.name));
+        json_array_append_new(out, stage);
+    }
+    return out;
+}
+
 lors_status lors_plan_json(const lors_plan *plan, char **out)
 {
     lors_json_begin();
@@ -66,6 +81,9 @@ lors_status lors_plan_json(const lors_plan *plan, char **out)
     }
     json_object_set_new(root, "summary", summary_json(plan));
     json_object_set_new(root, "warnings", warnings);
+    if (plan->n_stages > 0) {
+        json_object_set_new(root, "stages", stages_json(plan));
+    }
     json_object_set_new(root, "tensors", tensors);
     return lors_json_text(root, 2, out);
 }

@@ -129,6 +129,14 @@ void lors_recipe_free(lors_recipe *recipe)
     if (!recipe) {
         return;
     }
+    for (int32_t i = 0; recipe->owns_documents && i < recipe->n_documents; i++) {
+        if (recipe->documents[i] != recipe) {
+            lors_recipe_free(recipe->documents[i]);
+        }
+    }
+    if (recipe->owns_documents) {
+        lors_free(recipe->documents);
+    }
     for (int32_t i = 0; i < recipe->n_models; i++) {
         lors_recipe_model_clear(&recipe->models[i]);
     }
@@ -146,6 +154,7 @@ void lors_recipe_free(lors_recipe *recipe)
     lors_free(recipe->base_path);
     lors_free(recipe->base_written);
     lors_free(recipe->folder);
+    lors_free(recipe->name);
     lors_free(recipe->text);
     lors_free(recipe->label);
     lors_free(recipe);

@@ -55,11 +55,12 @@ typedef struct lors_settings {
 typedef struct lors_identity {
     bool known; /* something is there */
     uint64_t device, inode;
+    int32_t stage; /* 1 + the document of the recipe that is meant, 0: a folder */
 } lors_identity;
 
-/* One folder among the inputs, however often it is used. */
+/* One folder (or an earlier document's result) among the inputs, however often it is used. */
 typedef struct lors_recipe_model {
-    char *path;    /* resolved against the recipe's folder */
+    char *path;    /* resolved against the recipe's folder; the name of a document */
     char *written; /* as written */
     char *name;    /* in an expression; NULL: none */
     lors_place place;
@@ -119,6 +120,12 @@ struct lors_recipe {
     char *text;   /* the YAML as read (NULL when built by calls): copied into the output */
     size_t text_bytes;
     char *folder; /* relative paths are relative to it */
+    char *name;   /* by which later documents call this one's result; NULL: none */
+    struct lors_recipe **documents; /* of the file, in order; the last of them is the recipe, the
+                                       others its stages; NULL when built by calls */
+    int32_t n_documents, document;  /* this one's place */
+    bool owns_documents, is_used;   /* by a later one */
+    lors_place place;               /* of the document */
     const lors_method_info *method;
     lors_place method_place;
     char *base_path, *base_written; /* NULL: none */

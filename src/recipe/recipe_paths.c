@@ -90,21 +90,65 @@ static lors_identity identity_of(const char *path)
     struct stat info;
     bool known = stat(path, &info) == 0;
     return (lors_identity){known, known ? (uint64_t)info.st_dev : 0,
-                           known ? (uint64_t)info.st_ino : 0};
+                           known ? (uint64_t)info.st_ino : 0, 0};
 }
 
 bool lors_recipe_same_place(const char *path_a, const lors_identity *a, const char *path_b,
                             const lors_identity *b)
 {
+    if (a->stage > 0 || b->stage > 0) {
+        return a->stage == b->stage;
+    }
     return strcmp(path_a, path_b) == 0
            || (a->known && b->known && a->device == b->device && a->inode == b->inode);
 }
 
+/* The document that is called so: *stage is its place + 1, 0 if there is none. */
+static lors_status find_document(const lors_recipe *recipe, const char *key, const char *written,
+                                 lors_place place, int32_t *stage)
+{
+    *stage = 0;
+    for (int32_t i = 0; i < recipe->n_documents; i++) {
+        const char *name = recipe->documents[i]->name;
+        if (!name || strcmp(name, written) != 0) {
+            continue;
+        }
+        if (i >= recipe->document) {
+            char shown[LORS_ESCAPED_MAX];
+            return lors_recipe_fail(recipe->label, place, key, "'%s' is %s: only earlier documents "
+                                    "can be used (a folder of that name: write ./ in front)",
+                                    lors_escape_text(written, shown),
+                                    i == recipe->document ? "this document itself"
+                                                          : "a later document");
+        }
+        recipe->documents[i]->is_used = true;
+        *stage = i + 1;
+    }
+    return LORS_OK;
+}
+
+/* What is meant by `written`: new memory in *path. */
+static lors_status locate(const lors_recipe *recipe, lors_place place, const char *key,
+                          const char *written, char **path, lors_identity *identity)
+{
+    int32_t stage = 0;
+    LORS_TRY(find_document(recipe, key, written, place, &stage));
+    if (stage == 0) {
+        LORS_TRY(lors_recipe_resolve(recipe->label, place, key, recipe->folder, written, path));
+        *identity = identity_of(*path);
+        return LORS_OK;
+    }
+    *path = lors_copy_text(written);
+    *identity = (lors_identity){.known = true, .stage = stage};
+    return *path ? LORS_OK : lors_fail_memory(strlen(written) + 1);
+}
+
 /* Both texts or none: `path` resolved and `copy` as written. */
 static lors_status resolve_both(const lors_recipe *recipe, lors_place place, const char *key,
-                                const char *written, char **path, char **copy)
+                                const char *written, char **path, char **copy,
+                                lors_identity *identity)
 {
-    LORS_TRY(lors_recipe_resolve(recipe->label, place, key, recipe->folder, written, path));
+    LORS_TRY(locate(recipe, place, key, written, path, identity));
     *copy = lors_copy_text(written);
     if (!*copy) {
         lors_free(*path);
@@ -117,13 +161,14 @@ static lors_status resolve_both(const lors_recipe *recipe, lors_place place, con
 lors_status lors_recipe_set_base_at(lors_recipe *recipe, const char *written, lors_place place)
 {
     char *path, *copy;
-    LORS_TRY(resolve_both(recipe, place, "base_model", written, &path, &copy));
+    lors_identity identity;
+    LORS_TRY(resolve_both(recipe, place, "base_model", written, &path, &copy, &identity));
     lors_free(recipe->base_path);
     lors_free(recipe->base_written);
     recipe->base_path = path;
     recipe->base_written = copy;
     recipe->base_place = place;
-    recipe->base_identity = identity_of(path);
+    recipe->base_identity = identity;
     return LORS_OK;
 }
 
@@ -150,8 +195,8 @@ lors_status lors_recipe_find_model(const lors_recipe *recipe, const char *key, c
                                    lors_place place, int32_t *index)
 {
     char *path;
-    LORS_TRY(lors_recipe_resolve(recipe->label, place, key, recipe->folder, written, &path));
-    lors_identity identity = identity_of(path);
+    lors_identity identity;
+    LORS_TRY(locate(recipe, place, key, written, &path, &identity));
     *index = find_model(recipe, path, &identity);
     if (*index == LORS_NO_MODEL && recipe->base_path
         && lors_recipe_same_place(recipe->base_path, &recipe->base_identity, path, &identity)) {
@@ -182,8 +227,8 @@ lors_status lors_recipe_use_model(lors_recipe *recipe, const char *key, const ch
                                   lors_place place, int32_t *index)
 {
     char *path, *copy;
-    LORS_TRY(resolve_both(recipe, place, key, written, &path, &copy));
-    lors_identity identity = identity_of(path);
+    lors_identity identity;
+    LORS_TRY(resolve_both(recipe, place, key, written, &path, &copy, &identity));
     *index = find_model(recipe, path, &identity);
     if (*index >= 0) {
         lors_free(path);

@@ -38,8 +38,8 @@ static lors_status check_top_key(lors_recipe *recipe, const lors_yaml_item *item
     }
     return FAIL(recipe, item->place, NULL,
                 "unknown key '%s'%s (allowed: merge_method, expression, base_model, models, "
-                "slices, modules, parameters, scope, dtype, out_dtype, seed, name, compat, tokenizer, "
-                "tokenizer_source)",
+                "slices, modules, parameters, scope, dtype, out_dtype, seed, name, compat, "
+                "tokenizer, tokenizer_source)",
                 shown, lors_recipe_suggest(item->key, TOP_KEYS, near));
 }
 
@@ -72,7 +72,14 @@ static lors_status read_tokenizer_source(lors_recipe *recipe, const char *key,
                     "token; where all models have the base's vocabulary write base");
     }
     LORS_TRY(lors_recipe_find_model(recipe, key, text, place, &recipe->tokenizer));
-    if (recipe->tokenizer == LORS_NO_MODEL) {
+    int32_t found = recipe->tokenizer;
+    bool is_stage = (found >= 0 && recipe->models[found].identity.stage > 0)
+                    || (found == LORS_THE_BASE && recipe->base_identity.stage > 0);
+    if (is_stage) {
+        return FAIL(recipe, place, key, "'%s' is a document, which has no files: give a folder",
+                    text);
+    }
+    if (found == LORS_NO_MODEL) {
         return FAIL(recipe, place, key, "'%s' is none of the models (allowed: base, or the folder "
                     "of a model)", lors_escape_text(text, shown));
     }
@@ -103,6 +110,14 @@ static lors_status read_top_item(lors_recipe *recipe, const lors_yaml *root,
     const lors_yaml *value = item->value;
     const char *name = "";
     lors_value_context at = {recipe->label, item->key};
+    bool is_stage = recipe->document + 1 < recipe->n_documents;
+    if (is_stage && strncmp(item->key, "tokenizer", 9) == 0) {
+        return lors_recipe_note(recipe, item->place, item->key, "ignored: the tokenizer is that of "
+                                "the last document");
+    }
+    if (is_stage && strcmp(item->key, "seed") == 0) {
+        return FAIL(recipe, item->place, NULL, "'seed' belongs in the last document");
+    }
     if (strcmp(item->key, "parameters") == 0) {
         return lors_recipe_read_parameters(recipe, &recipe->settings, false, "parameters", value);
     }
@@ -189,8 +204,11 @@ static lors_status read_expression(lors_recipe *recipe, const lors_yaml *root)
 static lors_status read_root(lors_recipe *recipe, const lors_yaml *root)
 {
     if (!root || lors_yaml_is_null(root)) {
-        return FAIL(recipe, ((lors_place){1, 1}), NULL, "the recipe is empty");
+        bool only = recipe->n_documents < 2;
+        return FAIL(recipe, only ? ((lors_place){1, 1}) : root->place, NULL,
+                    only ? "the recipe is empty" : "a document of the recipe is empty");
     }
+    recipe->place = root->place;
     if (root->kind != LORS_YAML_MAP) {
         return FAIL(recipe, root->place, NULL, "a recipe is a map of keys, such as 'merge_method: "
                     "lors'");
@@ -214,19 +232,95 @@ static lors_status read_root(lors_recipe *recipe, const lors_yaml *root)
     return lors_recipe_check(recipe);
 }
 
-static lors_status copy_inputs(lors_recipe *recipe, const char *label, const char *text,
-                               size_t n_bytes, const char *folder)
+/* ---- documents ---- */
+
+/* The name under which later documents know this one. */
+static lors_status read_document_name(lors_recipe *recipe, const lors_yaml *root)
+{
+    char shown[LORS_ESCAPED_MAX];
+    bool is_map = root && root->kind == LORS_YAML_MAP;
+    const lors_yaml *node = is_map ? lors_yaml_get(root, "name") : NULL;
+    if (!node || recipe->n_documents < 2) {
+        return LORS_OK; /* of the only one it is a word for the user */
+    }
+    const char *name = "";
+    lors_value_context at = {recipe->label, "name"};
+    LORS_TRY(lors_read_text(&at, node, &name));
+    for (int32_t i = 0; i < recipe->document; i++) {
+        const char *other = recipe->documents[i]->name;
+        if (other && strcmp(other, name) == 0) {
+            return FAIL(recipe, node->place, "name", "two documents have the name '%s'",
+                        lors_escape_text(name, shown));
+        }
+    }
+    recipe->name = lors_copy_text(name);
+    return recipe->name ? LORS_OK : lors_fail_memory(strlen(name) + 1);
+}
+
+static lors_status copy_inputs(lors_recipe *recipe, const char *label, const char *folder)
 {
     recipe->label = lors_copy_text(label);
-    recipe->text = lors_alloc(n_bytes + 1);
     recipe->folder = folder ? lors_copy_text(folder) : NULL;
-    if (!recipe->label || !recipe->text || (folder && !recipe->folder)) {
-        return lors_fail_memory(n_bytes + 1);
+    return recipe->label && (!folder || recipe->folder) ? LORS_OK
+                                                        : lors_fail_memory(strlen(label) + 1);
+}
+
+/* A recipe for each document; the last, *out, owns the others. */
+static lors_status new_documents(const char *label, const char *folder, int32_t n,
+                                 lors_recipe **out)
+{
+    lors_status status = LORS_OK;
+    lors_recipe **all = lors_new((size_t)n, sizeof *all);
+    lors_recipe *last = lors_new(1, sizeof *last);
+    if (!all || !last) {
+        lors_free(all);
+        lors_free(last);
+        return lors_fail_memory((size_t)n * sizeof *all);
     }
-    memcpy(recipe->text, text, n_bytes);
-    recipe->text[n_bytes] = '\0';
-    recipe->text_bytes = n_bytes;
+    *last = (lors_recipe){.documents = all, .n_documents = n, .owns_documents = true};
+    *out = all[n - 1] = last;
+    for (int32_t i = 0; i < n && status == LORS_OK; i++) {
+        all[i] = all[i] ? all[i] : lors_new(1, sizeof **all);
+        if (!all[i]) {
+            return lors_fail_memory(sizeof **all);
+        }
+        all[i]->documents = all;
+        all[i]->n_documents = n;
+        all[i]->document = i;
+        status = copy_inputs(all[i], label, folder);
+    }
+    return status;
+}
+
+static lors_status check_used(const lors_recipe *last)
+{
+    char shown[LORS_ESCAPED_MAX];
+    for (int32_t i = 0; i + 1 < last->n_documents; i++) {
+        const lors_recipe *stage = last->documents[i];
+        if (!stage->name) {
+            return FAIL(stage, stage->place, NULL, "this document has no 'name' by which a later "
+                        "one could use it");
+        }
+        if (!stage->is_used) {
+            return FAIL(stage, stage->place, NULL, "no later document uses '%s': remove it, or "
+                        "name it among the models of another",
+                        lors_escape_text(stage->name, shown));
+        }
+    }
     return LORS_OK;
+}
+
+static lors_status read_documents(lors_recipe *last, const lors_yaml *roots)
+{
+    const lors_yaml *root = roots;
+    for (int32_t i = 0; i < last->n_documents; i++, root = root ? root->next_document : NULL) {
+        LORS_TRY(read_document_name(last->documents[i], root));
+    }
+    root = roots;
+    for (int32_t i = 0; i < last->n_documents; i++, root = root ? root->next_document : NULL) {
+        LORS_TRY(read_root(last->documents[i], root));
+    }
+    return check_used(last);
 }
 
 static lors_status check_size(const char *label, uint64_t n_bytes)
@@ -239,21 +333,38 @@ static lors_status check_size(const char *label, uint64_t n_bytes)
                             (unsigned long long)n_bytes, LORS_RECIPE_MAX_BYTES);
 }
 
+static lors_status keep_text(lors_recipe *recipe, const char *text, size_t n_bytes)
+{
+    recipe->text = lors_alloc(n_bytes + 1);
+    if (!recipe->text) {
+        return lors_fail_memory(n_bytes + 1);
+    }
+    memcpy(recipe->text, text, n_bytes);
+    recipe->text[n_bytes] = '\0';
+    recipe->text_bytes = n_bytes;
+    return LORS_OK;
+}
+
 lors_status lors_recipe_parse(const char *label, const char *text, size_t n_bytes,
                               const char *folder, lors_recipe **out)
 {
     *out = NULL;
     LORS_TRY(check_size(label, n_bytes));
-    lors_yaml *root = NULL;
+    lors_yaml *roots = NULL;
+    int32_t n_documents = 0;
     lors_status status = LORS_OK;
+    lors_recipe *recipe = NULL;
     lors_arena *arena = lors_arena_create();
-    lors_recipe *recipe = lors_new(1, sizeof *recipe);
-    if (!arena || !recipe) {
+    if (!arena) {
         LORS_TRY_CLEAN(lors_fail_memory(sizeof *recipe));
     }
-    LORS_TRY_CLEAN(copy_inputs(recipe, label, text, n_bytes, folder));
-    LORS_TRY_CLEAN(lors_yaml_parse(recipe->label, true, recipe->text, n_bytes, arena, &root));
-    LORS_TRY_CLEAN(read_root(recipe, root));
+    LORS_TRY_CLEAN(lors_yaml_parse(label, true, text, n_bytes, arena, &roots));
+    for (const lors_yaml *root = roots; root; root = root->next_document) {
+        n_documents++;
+    }
+    LORS_TRY_CLEAN(new_documents(label, folder, n_documents > 0 ? n_documents : 1, &recipe));
+    LORS_TRY_CLEAN(keep_text(recipe, text, n_bytes));
+    LORS_TRY_CLEAN(read_documents(recipe, roots));
     *out = recipe;
     recipe = NULL;
 cleanup:

@@ -12,7 +12,7 @@
 #include "base/text.h"
 #include "recipe/recipe_parts.h"
 
-enum { MAX_DEPTH = 64, MAX_ALIASES = 64, MAX_NODES = 20000 };
+enum { MAX_DEPTH = 64, MAX_ALIASES = 64, MAX_NODES = 20000, MAX_DOCUMENTS = 100 };
 
 /* A map or list that is being filled. */
 typedef struct frame {
@@ -33,11 +33,12 @@ typedef struct builder {
     size_t n_bytes;
     bool with_places;
     lors_arena *arena;
-    lors_yaml *root;
+    lors_yaml *root, *last_root;
     frame frames[MAX_DEPTH];
     int depth;
     anchor *anchors;
     int32_t n_nodes, n_aliases, n_documents;
+    lors_place start; /* of the document, where it is marked */
 } builder;
 
 static const lors_place NOWHERE = {0, 0};
@@ -197,7 +198,11 @@ static lors_status take_key(builder *b, frame *top, const lors_yaml *node)
 static lors_status attach(builder *b, lors_yaml *node)
 {
     if (b->depth == 0) {
-        b->root = node;
+        if (b->last_root) {
+            b->last_root->next_document = node;
+        }
+        b->root = b->root ? b->root : node;
+        b->last_root = node;
         return LORS_OK;
     }
     frame *top = &b->frames[b->depth - 1];
@@ -241,7 +246,7 @@ static lors_status refuse_tag(const builder *b, struct fy_token *tag, const stru
 static lors_place place_of_nothing(const builder *b)
 {
     if (b->depth == 0) {
-        return (lors_place){b->with_places, b->with_places};
+        return b->start.line > 0 ? b->start : (lors_place){b->with_places, b->with_places};
     }
     const frame *top = &b->frames[b->depth - 1];
     return top->key ? top->key_place : top->node->place;
@@ -382,13 +387,19 @@ static lors_status on_event(builder *b, struct fy_event *event)
 {
     const struct fy_mark *mark = fy_event_start_mark(event);
     /* One without "---" has no mark of its own: its first value tells where it begins. */
-    bool second = b->n_documents + (event->type == FYET_DOCUMENT_START) > 1;
-    if (second && (mark || event->type != FYET_DOCUMENT_START)) {
-        return FAIL(b, place_of(b, mark), "a second document begins here: a recipe is one "
-                    "document (split the file, one merge each)");
+    int32_t n_documents = b->n_documents + (event->type == FYET_DOCUMENT_START);
+    bool marked = mark || event->type != FYET_DOCUMENT_START;
+    if (marked && n_documents > (b->with_places ? MAX_DOCUMENTS : 1)) {
+        return b->with_places ? FAIL(b, place_of(b, mark), "more than %d documents", MAX_DOCUMENTS)
+                              : FAIL(b, place_of(b, mark), "a second document begins here: a value "
+                                     "is one document");
     }
     switch (event->type) {
-    case FYET_DOCUMENT_START: b->n_documents++; return LORS_OK;
+    case FYET_DOCUMENT_START:
+        b->n_documents++;
+        b->start = place_of(b, mark);
+        b->anchors = NULL; /* those of a document are its own */
+        return LORS_OK;
     case FYET_SCALAR: return on_scalar(b, event, mark);
     case FYET_ALIAS: return on_alias(b, event, mark);
     case FYET_SEQUENCE_START:

@@ -32,16 +32,19 @@ struct lors_yaml {
     int32_t n_items;
     int32_t n_nodes, n_aliases; /* of this node with all aliases written out */
     bool open;                  /* not complete yet */
+    lors_yaml *next_document;   /* of a root: the one behind it */
 };
 
-/* Read one document.
+/* Read documents.
  *   label        file name for messages
- *   with_places  false: the text is a value given by a call, whose lines mean nothing to the user
- *   arena        owns the tree
- *   out          the root; NULL if the text holds no document
+ *   with_places  false: the text is a value given by a call, whose lines mean nothing to the user,
+ *                and which is one document
+ *   arena        owns the trees
+ *   out          the first root; NULL if the text holds no document
  * Refused, each with line and column: other encodings than UTF-8, control characters, bad syntax,
- * tabs that indent, values over several lines, several documents, depth > 64, more than 64 aliases
- * or 20000 nodes (aliases written out), tags, merge keys, keys that are not text, duplicate keys.
+ * tabs that indent, values over several lines, more than 100 documents, depth > 64, more than 64
+ * aliases or 20000 nodes (aliases written out), tags, merge keys, keys that are not text, duplicate
+ * keys.
  * Errors: ERR_RECIPE, ERR_LIMIT. */
 lors_status lors_yaml_parse(const char *label, bool with_places, const char *text, size_t n_bytes,
                             lors_arena *arena, lors_yaml **out);

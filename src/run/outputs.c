@@ -56,7 +56,7 @@ static const char *card_name(const char *path)
 static void card_front(const lors_plan *plan, lors_text *card)
 {
     lors_text_printf(card, "---\n");
-    if (plan->base) {
+    if (plan->base && plan->base->n_files > 0) {
         char escaped[LORS_ESCAPED_MAX]; /* \xNN means the same in YAML's quotes */
         lors_escape_text(card_name(plan->recipe->base_written), escaped);
         lors_text_printf(card, "base_model:\n- \"%s\"\n", escaped);

@@ -14,8 +14,29 @@
 #include "base/text.h"
 #include "run/run_internal.h"
 
+static void keep_one(void *user, int64_t index)
+{
+    ((lors_plan *)user)->jobs[index].skip = false;
+}
+
+/* Of the stages what the drawn ones need, and nothing else. */
+static bool keep_needed(lors_plan *plan)
+{
+    bool *done = lors_new((size_t)plan->n_all_jobs + 1, sizeof *done);
+    for (int64_t j = plan->n_jobs; done && j < plan->n_all_jobs; j++) {
+        plan->jobs[j].skip = true;
+    }
+    for (int64_t j = 0; done && j < plan->n_jobs; j++) {
+        if (!plan->jobs[j].skip) {
+            lors_plan_walk(plan, j, done, keep_one, plan);
+        }
+    }
+    lors_free(done);
+    return done != NULL;
+}
+
 /* Leave out of the plan what is only copied, and all but `wanted` (-1: none) of the others, drawn
- * by the seed. Returns how many are left. */
+ * by the seed. Returns how many are left; -1: no memory. */
 static int64_t draw_jobs(lors_plan *plan, int64_t wanted)
 {
     int64_t candidates = 0, drawn = 0;
@@ -35,7 +56,7 @@ static int64_t draw_jobs(lors_plan *plan, int64_t wanted)
         drawn += !plan->jobs[j].skip;
         candidates--;
     }
-    return drawn;
+    return keep_needed(plan) ? drawn : -1;
 }
 
 lors_status lors_run_compare_output(lors_run_state *run, int64_t job, uint64_t offset,
@@ -69,7 +90,7 @@ lors_status lors_run_compare_output(lors_run_state *run, int64_t job, uint64_t o
 static lors_status check_bounds(const lors_run_state *again, double *worst)
 {
     const lors_plan *plan = again->plan;
-    for (int64_t j = 0; j < plan->n_jobs; j++) {
+    for (int64_t j = 0; j < plan->n_all_jobs; j++) {
         for (int32_t k = 0; k < plan->jobs[j].n_models && again->jobs[j].results; k++) {
             double ratio = again->jobs[j].results[k].certificate.bound_ratio;
             *worst = ratio > *worst ? ratio : *worst;
@@ -93,8 +114,12 @@ static lors_status run_again(lors_run_state *run, lors_plan *plan, double start)
     again.lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
     again.changed = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
     run->n_rechecked = draw_jobs(plan, run->options->verify_tensors);
-    again.jobs = lors_new((size_t)plan->n_jobs + 1, sizeof *again.jobs);
-    lors_status status = again.jobs ? LORS_OK : lors_fail_memory((size_t)plan->n_jobs);
+    again.jobs = lors_new((size_t)plan->n_all_jobs + 1, sizeof *again.jobs);
+    lors_status status =
+        again.jobs && run->n_rechecked >= 0 ? LORS_OK : lors_fail_memory((size_t)plan->n_all_jobs);
+    if (status == LORS_OK) {
+        status = lors_run_count_needs(&again);
+    }
     if (status == LORS_OK) {
         status = lors_transfer_create(LORS_TRANSFER_THREADS, &again.transfer);
     }
@@ -113,7 +138,7 @@ static lors_status run_again(lors_run_state *run, lors_plan *plan, double start)
     lors_workers_close(&again);
     lors_transfer_free(again.transfer);
     lors_checkpoint_close(again.written);
-    for (int64_t j = 0; again.jobs && j < plan->n_jobs; j++) {
+    for (int64_t j = 0; again.jobs && j < plan->n_all_jobs; j++) {
         lors_run_job_clear(&again, j);
     }
     lors_free(again.jobs);

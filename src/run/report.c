@@ -55,7 +55,7 @@ static json_t *content_json(const lors_run_state *run, const lors_checkpoint *mo
 {
     const lors_plan *plan = run->plan;
     lors_text all = {0};
-    for (int64_t j = 0; j < plan->n_jobs; j++) {
+    for (int64_t j = 0; j < plan->n_all_jobs; j++) {
         const lors_job *job = &plan->jobs[j];
         if (!run->jobs[j].digests) {
             continue;
@@ -90,15 +90,25 @@ static json_t *input_json(const lors_run_state *run, const lors_checkpoint *mode
     return out;
 }
 
-static json_t *inputs_json(const lors_run_state *run)
+/* Of the plan or one of its stages; what a stage makes is no input. */
+static void add_inputs(const lors_run_state *run, const lors_plan *plan, json_t *out)
 {
-    const lors_plan *plan = run->plan;
-    json_t *out = json_array();
-    if (plan->base) {
+    if (plan->base && plan->base->n_files > 0) {
         json_array_append_new(out, input_json(run, plan->base, "base"));
     }
     for (int32_t k = 0; k < plan->n_models; k++) {
-        json_array_append_new(out, input_json(run, plan->models[k], "model"));
+        if (plan->models[k]->n_files > 0) {
+            json_array_append_new(out, input_json(run, plan->models[k], "model"));
+        }
+    }
+}
+
+static json_t *inputs_json(const lors_run_state *run)
+{
+    json_t *out = json_array();
+    add_inputs(run, run->plan, out);
+    for (int32_t i = 0; i < run->plan->n_stages; i++) {
+        add_inputs(run, run->plan->stages[i], out);
     }
     return out;
 }
@@ -192,6 +202,26 @@ static json_t *tensor_json(const lors_run_state *run, int64_t index)
     json_object_set_new(out, "xxh3", hash_json(state->started ? state->hash : lors_xxh_of("", 0)));
     add_numbers(out, job, state);
     json_object_set_new(out, "models", models);
+    return out;
+}
+
+/* What the stages made: computed and used, never written. */
+static json_t *stages_json(const lors_run_state *run)
+{
+    const lors_plan *plan = run->plan;
+    json_t *out = json_array();
+    for (int32_t i = 0; i < plan->n_stages; i++) {
+        json_t *stage = json_object(), *tensors = json_array();
+        for (int64_t j = plan->n_jobs; j < plan->n_all_jobs; j++) {
+            if (plan->jobs[j].stage == i + 1 && run->jobs[j].started) {
+                json_array_append_new(tensors, tensor_json(run, j));
+            }
+        }
+        json_object_set_new(stage, "name", lors_json_string(plan->stages[i]->recipe->name));
+        json_object_set_new(stage, "method", json_string(plan->stages[i]->recipe->method->name));
+        json_object_set_new(stage, "tensors", tensors);
+        json_array_append_new(out, stage);
+    }
     return out;
 }
 
@@ -324,6 +354,9 @@ lors_status lors_report_create(const lors_run_state *run, double seconds, lors_r
     add_header(report->root, run);
     json_object_set_new(report->root, "inputs", inputs_json(run));
     json_object_set_new(report->root, "totals", totals_json(s));
+    if (run->plan->n_stages > 0) {
+        json_object_set_new(report->root, "stages", stages_json(run));
+    }
     json_object_set_new(report->root, "tensors", tensors);
     lors_status status = lors_json_end();
     if (status != LORS_OK) {

@@ -56,6 +56,9 @@ static lors_status check_input_place(const char *out, const char *model_path)
 /* A folder's weights may lie elsewhere, behind links that the user allowed. */
 static lors_status check_input(const char *out, const lors_checkpoint *model)
 {
+    if (model->n_files == 0) {
+        return LORS_OK; /* what a stage makes lies nowhere */
+    }
     LORS_TRY(check_input_place(out, model->path));
     for (int32_t i = 0; i < model->n_files; i++) {
         LORS_TRY(check_input_place(out, model->files[i].path));
@@ -80,6 +83,9 @@ static lors_status check_out_place(const lors_plan *plan, const char *out_path)
         status = check_input(out, plan->base);
     }
     lors_free(out);
+    for (int32_t i = 0; i < plan->n_stages && status == LORS_OK; i++) {
+        status = check_out_place(plan->stages[i], out_path);
+    }
     return status;
 }
 
@@ -89,6 +95,9 @@ static lors_status check_unchanged(const lors_plan *plan)
 {
     for (int32_t k = 0; k < plan->n_models; k++) {
         LORS_TRY(lors_ckpt_check_unchanged(plan->models[k]));
+    }
+    for (int32_t i = 0; i < plan->n_stages; i++) {
+        LORS_TRY(check_unchanged(plan->stages[i]));
     }
     return plan->base ? lors_ckpt_check_unchanged(plan->base) : LORS_OK;
 }
@@ -129,10 +138,11 @@ static lors_status open_run(lors_run_state *run, const char *out_path)
 {
     lors_plan *plan = run->plan;
     LORS_TRY(check_out_place(plan, out_path));
-    run->jobs = lors_new((size_t)plan->n_jobs + 1, sizeof *run->jobs);
+    run->jobs = lors_new((size_t)plan->n_all_jobs + 1, sizeof *run->jobs);
     if (!run->jobs) {
-        return lors_fail_memory((size_t)plan->n_jobs * sizeof *run->jobs);
+        return lors_fail_memory((size_t)plan->n_all_jobs * sizeof *run->jobs);
     }
+    LORS_TRY(lors_run_count_needs(run));
     LORS_TRY(lors_run_plan_recheck(run));
     LORS_TRY(lors_transfer_create(LORS_TRANSFER_THREADS, &run->transfer));
     LORS_TRY(lors_workers_open(run));
@@ -148,6 +158,9 @@ static void close_inputs(const lors_plan *plan)
     if (plan->base) {
         lors_handles_forget(plan->base->files, plan->base->n_files);
     }
+    for (int32_t i = 0; i < plan->n_stages; i++) {
+        close_inputs(plan->stages[i]);
+    }
 }
 
 static void close_run(lors_run_state *run)
@@ -157,7 +170,7 @@ static void close_run(lors_run_state *run)
     lors_run_shards_free(run);
     close_inputs(run->plan); /* to list the staging folder takes a descriptor */
     lors_staging_close(run->staging);
-    for (int64_t j = 0; run->jobs && j < run->plan->n_jobs; j++) {
+    for (int64_t j = 0; run->jobs && j < run->plan->n_all_jobs; j++) {
         lors_run_job_clear(run, j);
     }
     lors_plan_free(run->again);

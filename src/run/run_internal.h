@@ -23,6 +23,8 @@ typedef struct lors_run_job {
     lors_model_result *results;  /* [n_models] */
     bool *changed;               /* [n_models]: some element differs from the base */
     lors_xxh **digests;          /* [1 + n_models + 1]: source, inputs, output, per chunk */
+    unsigned char *kept;         /* of a stage: the result, until all that need it have ended */
+    int32_t n_needed;            /* by so many jobs that have not ended */
     bool started;
     int32_t phase, n_left;       /* phase in progress, and its units that are not done */
 
@@ -70,7 +72,9 @@ typedef struct lors_run_state {
 void lors_run_fail(lors_run_state *run, lors_status status);
 bool lors_run_stopped(lors_run_state *run);
 
-/* run_job.c: the life of a job. All of them are called by workers. */
+/* run_job.c: the life of a job. All but the first are called by workers. */
+/* Count who needs what of the stages, once it is known which jobs are left out. */
+lors_status lors_run_count_needs(lors_run_state *run);
 lors_status lors_run_job_start(lors_run_state *run, int64_t index, lors_queue *queue);
 /* Wait until the job is in `phase`; ERR_CANCELLED if the run stopped meanwhile. */
 lors_status lors_run_job_await(lors_run_state *run, int64_t index, int32_t phase);

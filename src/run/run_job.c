@@ -46,6 +46,12 @@ static lors_status allocate_job(lors_run_state *run, const lors_job *job, lors_r
         return lors_fail_memory(n_blocks * sizeof *state->blocks);
     }
     LORS_TRY(allocate_digests(job, state));
+    if (job->stage > 0) {
+        state->kept = lors_alloc_aligned((size_t)job->out_bytes + 1);
+        if (!state->kept) {
+            return lors_fail_memory((size_t)job->out_bytes);
+        }
+    }
     /* What one worker does alone has its state in the worker's memory. */
     uint64_t bytes = job->n_ranges > 1 ? lors_plan_state_bytes(run->plan, job) : 0;
     if (bytes > 0) {
@@ -143,6 +149,44 @@ static void release_state(lors_run_state *run, int64_t index)
     state->state = NULL;
 }
 
+static void change_needs(lors_run_state *run, const lors_job *job, int32_t by)
+{
+    for (int32_t k = job->reads_source ? LORS_SOURCE : 0; k < job->n_models; k++) {
+        int64_t producer = lors_job_producer(job, k);
+        if (producer < 0) {
+            continue;
+        }
+        lors_run_job *state = &run->jobs[producer];
+        state->n_needed += by;
+        if (state->n_needed == 0) {
+            lors_free(state->kept);
+            state->kept = NULL;
+        }
+    }
+}
+
+static void count_needs(void *user, int64_t index)
+{
+    lors_run_state *run = user;
+    change_needs(run, &run->plan->jobs[index], 1);
+}
+
+lors_status lors_run_count_needs(lors_run_state *run)
+{
+    const lors_plan *plan = run->plan;
+    bool *done = lors_new((size_t)plan->n_all_jobs + 1, sizeof *done);
+    if (!done) {
+        return lors_fail_memory((size_t)plan->n_all_jobs);
+    }
+    for (int64_t j = 0; j < plan->n_jobs && plan->n_stages > 0; j++) {
+        if (!plan->jobs[j].skip) {
+            lors_plan_walk(plan, j, done, count_needs, run);
+        }
+    }
+    lors_free(done);
+    return LORS_OK;
+}
+
 /* Keep of a finished job what the report says, and let the rest go. Called under the lock. */
 static void end_job(lors_run_state *run, int64_t index)
 {
@@ -165,7 +209,8 @@ static void end_job(lors_run_state *run, int64_t index)
     lors_free(state->constants);
     state->constants = NULL;
     state->hash = lors_run_fold_digests(state->digests[job->n_models + 1], job->out_bytes);
-    run->n_done_jobs++;
+    run->n_done_jobs += job->stage == 0;
+    change_needs(run, job, -1);
 }
 
 lors_status lors_run_job_settle(lors_call *call, lors_worker *w, const lors_job *job, int32_t phase)
@@ -228,6 +273,7 @@ void lors_run_job_clear(lors_run_state *run, int64_t index)
         lors_free(state->digests[i]);
     }
     lors_free(state->digests);
+    lors_free(state->kept);
     lors_free(state->blocks);
     lors_free(state->constants);
     lors_free(state->results);

@@ -51,8 +51,8 @@ static lors_status check_tie(lors_checkpoint *model, const lors_tie *tie, unsign
  * narrower copy differs without having been trained. */
 static bool is_expected_equal(const lors_job *job, const lors_ckpt_tensor *input)
 {
-    if (job->treatment != LORS_TREAT_COPY || !input) {
-        return false;
+    if (job->treatment != LORS_TREAT_COPY || !input || input->file < 0 || job->source->file < 0) {
+        return false; /* what a stage makes is not there yet */
     }
     lors_tensor_name described;
     lors_name_describe(job->name, &described);
@@ -101,5 +101,8 @@ lors_status lors_run_check_ties(lors_plan *plan)
         status = warn_of_copies(plan, k, pieces);
     }
     lors_free(pieces);
+    for (int32_t i = 0; i < plan->n_stages && status == LORS_OK; i++) {
+        status = lors_run_check_ties(plan->stages[i]);
+    }
     return status;
 }

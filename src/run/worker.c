@@ -71,6 +71,11 @@ static lors_status request_operand(lors_worker *w, lors_step *s, const lors_job 
     const lors_ckpt_tensor *tensor = k == LORS_SOURCE ? job->source : job->inputs[k];
     uint64_t scale = job->def ? (uint64_t)lors_dtype_bits(tensor->dtype) / 8 : 1;
     uint64_t offset = unit->first * scale, n_bytes = unit->count * scale;
+    if (lors_job_producer(job, k) >= 0) { /* perhaps it is not there yet: taken before computing */
+        s->at[k + 1] = s->n_bytes;
+        s->n_bytes += lors_plan_padded(n_bytes);
+        return LORS_OK;
+    }
     lors_transfer_req *request = &s->requests[s->n_requests++];
     lors_run_job *state = &w->run->jobs[unit->job];
     request->digest_chunk_bytes = LORS_CHUNK_BYTES;
@@ -121,6 +126,27 @@ static lors_status await_step(lors_worker *w, lors_step *s)
     return status;
 }
 
+/* What an earlier stage made, from memory into the slot. */
+static lors_status take_stages(lors_worker *w, const lors_step *s)
+{
+    const lors_plan *plan = w->run->plan;
+    const lors_unit *unit = &plan->units[s->unit];
+    const lors_job *job = &plan->jobs[unit->job];
+    for (int32_t k = LORS_SOURCE; k < s->from + s->n_models; k++) {
+        bool here = k == LORS_SOURCE ? job->reads_source && lors_step_begins(s) : k >= s->from;
+        int64_t producer = here ? lors_job_producer(job, k) : -1;
+        if (producer < 0) {
+            continue;
+        }
+        const lors_ckpt_tensor *tensor = k == LORS_SOURCE ? job->source : job->inputs[k];
+        uint64_t scale = job->def ? (uint64_t)lors_dtype_bits(tensor->dtype) / 8 : 1;
+        LORS_TRY(lors_run_job_await(w->run, producer, plan->jobs[producer].n_phases));
+        memcpy(plan->ops->host_bytes(lors_view_at(s->slot, s->at[k + 1])),
+               w->run->jobs[producer].kept + unit->first * scale, unit->count * scale);
+    }
+    return LORS_OK;
+}
+
 /* --- output ----------------------------------------------------------------------------------- */
 
 static lors_status await_write(lors_worker *w)
@@ -145,7 +171,9 @@ static lors_status begin_write(lors_worker *w, const lors_unit *unit)
     uint64_t scale = job->def ? (uint64_t)lors_dtype_bits(job->out_dtype) / 8 : 1;
     uint64_t offset = unit->first * scale, n_bytes = unit->count * scale;
     const unsigned char *bytes = plan->ops->host_bytes(w->out);
-    if (w->run->written) {
+    if (job->stage > 0) {
+        memcpy(w->run->jobs[unit->job].kept + offset, bytes, n_bytes);
+    } else if (w->run->written) {
         return lors_run_compare_output(w->run, unit->job, offset, bytes, n_bytes, w->check);
     }
     lors_xxh *digest =
@@ -153,6 +181,9 @@ static lors_status begin_write(lors_worker *w, const lors_unit *unit)
     for (uint64_t at = 0; at < n_bytes; at += LORS_CHUNK_BYTES) {
         uint64_t left = n_bytes - at;
         *digest++ = lors_xxh_of(bytes + at, left < LORS_CHUNK_BYTES ? left : LORS_CHUNK_BYTES);
+    }
+    if (job->stage > 0) {
+        return LORS_OK;
     }
     int fd = -1;
     LORS_TRY(lors_run_shard_open(w->run, job->shard, &fd));
@@ -169,6 +200,7 @@ static lors_status compute_step(lors_worker *w, const lors_step *s)
     const lors_job *job = &plan->jobs[unit->job];
     bool ends = lors_step_ends(job, s), writes = ends && unit->phase == job->n_phases - 1;
     LORS_TRY(lors_run_job_await(w->run, unit->job, unit->phase));
+    LORS_TRY(take_stages(w, s));
     if (writes) {
         LORS_TRY(await_write(w));
     }

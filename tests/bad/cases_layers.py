@@ -110,6 +110,21 @@ def own_bases():
         "model: a", "model: base"), "cannot have a base", at(3)
 
 
+def stages():
+    first = "name: x\nmerge_method: linear\nmodels: [{model: a}]\nparameters: {weight: 1}\n"
+    last = "merge_method: linear\nmodels: [{model: %s}]\nparameters: {weight: 1}\n"
+    yield "stage-unused", first + "---\n" + last % "a", "no later document uses 'x'", at(1)
+    yield "stage-twice", first + "---\n" + first + "---\n" + last % "x", "the name 'x'", at(6)
+    yield "stage-itself", first.replace("a}", "x}") + "---\n" + last % "x", "itself", at(3)
+    yield "stage-cycle", first.replace("a}", "y}") + "---\n" + first.replace("x\n", "y\n").replace(
+        "a}", "x}") + "---\n" + last % "y", "a later document", at(3)
+    yield "stage-seed", "seed: 1\n" + first + "---\n" + last % "x", "last document", at(1)
+    yield "stage-tokenizer", first + "---\ntokenizer_source: x\n" + last % "x", "no files", at(6)
+    yield "stage-missing", first.replace("a}", "none}") + "---\n" + last % "x", "none: no such", (
+        at(3))
+    yield "stage-listed-twice", first + "---\n" + last % "x}, {model: x", "listed twice", at(7)
+
+
 # --- Legal though odd -----------------------------------------------------------------------------
 
 STACKED = """\
@@ -147,6 +162,15 @@ def check_halfway(scene):
                name)
 
 
+def check_stages(scene):
+    """The only layer of one is at the end of gradients, what lies outside at the beginning."""
+    for i, (name, shape) in enumerate(FLAT.items()):
+        n = inputs.count(shape)
+        scale, weight = (3, 7) if ".layers." in name else (1, 0.5)
+        expect(values_of(scene, name), halfway(inputs.numbers(n, i), [
+            scale * v for v in inputs.numbers(n, 7 + i)], weight), name)
+
+
 def odd_cases():
     def odd(number, name, text, *says, check=check_halfway):
         def build(scene):
@@ -178,13 +202,25 @@ slices:
         path: base
 tokenizer_source: base
 """, "density: ignored", "int8_mask: ignored")
+    yield odd(111, "stages", """\
+name: a+b@c
+merge_method: linear
+models: [{model: a}]
+parameters: {weight: [1, 3], normalize: false}
+tokenizer_source: base
+---
+merge_method: task_arithmetic
+base_model: base
+models: [{model: a+b@c, parameters: {weight: [0.5, 7]}}]
+""", "tokenizer is that of the last", check=check_stages)
     yield odd(110, "expression", EXPRESSION % "'-(A - 3*B)/(2+4) + A*2/3 + 0e0*B'")
 
 
 def bad_case(name, text, words, place):
     """Modules are for the standard models, which have an encoder and a decoder."""
-    case = recipe_case(110 if name.startswith("expression") else 109, name, text, words, place,
-                       section="layers")
+    number = 111 if name.startswith("stage") else 110 if name.startswith("expression") else 109
+    case = recipe_case(number, name, text, words, place, section="layers",
+                       code=6 if name == "stage-missing" else 3)
     write = case.build
 
     def build(scene):
@@ -196,7 +232,7 @@ def bad_case(name, text, words, place):
 
 
 def cases():
-    for table in (slices, modules, expressions, own_bases):
+    for table in (slices, modules, expressions, own_bases, stages):
         for row in table():
             yield bad_case(*row)
     yield bad_case("module-for-two", SLICES % ("passthrough", WHOLE), "an encoder and a decoder",

@@ -20,7 +20,7 @@ static lors_status parse(const uint8_t *data, size_t size, lors_recipe **out)
     return status;
 }
 
-/* Layers stay within what a name may hold, and sources of a slice are as many as the method takes. */
+/* Indexes point at models, and sources of a slice are as many as the method takes. */
 static void check_slice(const lors_recipe *recipe, const lors_recipe_slice *slice)
 {
     const lors_method_info *method = recipe->method;

@@ -451,8 +451,7 @@ static const struct {
     {-1, "density", "# 1", "recipe: density: the value is empty"},
     {-1, "density", "[0, 1", "recipe: not valid YAML: flow sequence without a closing bracket"},
     {-1, "density", "0.1\n---\n0.2\n",
-     "recipe: a second document begins here: a recipe is one document (split the file, one merge "
-     "each)"},
+     "recipe: a second document begins here: a value is one document"},
     {-1, "densty", "1",
      "recipe: parameters: unknown parameter 'densty', did you mean 'density'? (lors takes: "
      "weight, lambda, rank, density, scope, outside, merge_encoder_positions)"},

@@ -58,17 +58,26 @@ static const bad_recipe SYNTAX[] = {
      ":7:1: duplicate key 'dtype' (first in line 6): remove one"},
     {PARAM("density: 0.1\n  \"density\": 0.2"),
      ":8:3: duplicate key 'density' (first in line 7): remove one"},
-    {"merge_method: lors\n---\nmerge_method: linear\n",
-     ":2:1: a second document begins here: a recipe is one document (split the file, one merge "
-     "each)"},
-    {"merge_method: lors\n...\n\n  merge_method: linear\n",
-     ":4:3: a second document begins here: a recipe is one document (split the file, one merge "
-     "each)"},
+    {LINEAR "parameters: {weight: 1}\n---\n" LINEAR "parameters: {weight: 1}\n",
+     ":1:1: this document has no 'name' by which a later one could use it"},
+    {LINEAR "parameters: {weight: 1}\n...\n\n  merge_method: liner\n",
+     ":6:17: merge_method: unknown method 'liner', did you mean 'linear'? (allowed: lors, linear, "
+     "task_arithmetic, ties, slerp, passthrough)"},
+    {LINEAR "parameters: {weight: 1}\n---\n",
+     ":4:1: a document of the recipe is empty"},
     {"# x\n%YAML 3.0\n---\nmerge_method: lors\n",
      ":2:1: not valid YAML: unknown version (known: 1.1 to 1.3): remove the line"},
-    {"merge_method: lors\n...\nmodels: []\n",
-     ":3:1: a second document begins here: a recipe is one document (split the file, one merge "
-     "each)"},
+    {"name: x\n" LINEAR "parameters: {weight: 1}\n---\n" LINEAR "parameters: {weight: 1}\n",
+     ":1:1: no later document uses 'x': remove it, or name it among the models of another"},
+    {"name: x\n" LINEAR "---\nname: x\n" LINEAR, ":5:7: name: two documents have the name 'x'"},
+    {"name: a\n" LINEAR "---\nname: x\n" LINEAR,
+     ":3:18: models[0].model: 'a' is this document itself: only earlier documents can be used (a "
+     "folder of that name: write ./ in front)"},
+    {LINEAR "---\nname: a\n" LINEAR,
+     ":2:18: models[0].model: 'a' is a later document: only earlier documents can be used (a "
+     "folder of that name: write ./ in front)"},
+    {"name: x\nseed: 1\n" LINEAR "---\n" LINEAR,
+     ":2:1: 'seed' belongs in the last document"},
     {"<<: {a: b}\n", ":1:1: merge keys ('<<') are not supported: write the keys out"},
     {"x: &a {m: 1}\ny:\n  <<: *a\n",
      ":3:3: merge keys ('<<') are not supported: write the keys out"},
