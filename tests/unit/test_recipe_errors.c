@@ -61,8 +61,7 @@ static const bad_recipe SYNTAX[] = {
     {LINEAR "parameters: {weight: 1}\n---\n" LINEAR "parameters: {weight: 1}\n",
      ":1:1: this document has no 'name' by which a later one could use it"},
     {LINEAR "parameters: {weight: 1}\n...\n\n  merge_method: liner\n",
-     ":6:17: merge_method: unknown method 'liner', did you mean 'linear'? (allowed: lors, linear, "
-     "task_arithmetic, ties, slerp, passthrough)"},
+     ":6:17: merge_method: unknown method 'liner', did you mean 'linear'?" METHODS},
     {LINEAR "parameters: {weight: 1}\n---\n",
      ":4:1: a document of the recipe is empty"},
     {"# x\n%YAML 3.0\n---\nmerge_method: lors\n",
