@@ -219,6 +219,7 @@ int main(int argc, char **argv)
     if (o.stride == 0 || o.n_states == 0) {
         usage();
     }
+    setvbuf(stdout, NULL, _IOLBF, 0);
     watch_signals();
     find_work();
     for (int i = 0; i < N_PARTS; i++) {

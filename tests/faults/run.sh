@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # run.sh - every point of the fault loops, under the address and undefined-behaviour sanitizers.
 #
-#   tests/faults/run.sh [STATES]     states of the disk after each operation; 300
+#   tests/faults/run.sh [STATES]     states of the disk after each operation; 150
 #
-# About ten minutes on two cores. Builds into build-faults/, prints a line for every part and
+# 10 to 20 minutes on two cores. Builds into build-faults/, prints a line for every part and
 # variant, and writes the figures to build-faults/figures.json. Fails if any point fails.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-states=${1:-300} build=$PWD/build-faults failed=0
+states=${1:-150} build=$PWD/build-faults failed=0
 commit=$(git describe --always --abbrev=40 --dirty=+changes 2>/dev/null || echo unknown)
 
 cmake -S . -B "$build" -DLORS_SANITIZE=address,undefined -DLORS_CUDA=OFF \
