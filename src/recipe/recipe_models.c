@@ -173,8 +173,9 @@ static lors_status read_own_base(lors_recipe *recipe, const char *prefix, const 
     lors_value_context at = {recipe->label, key};
     LORS_TRY(lors_read_reference(&at, node, &written, &place));
     if (strcmp(recipe->method->name, "task_arithmetic") != 0) {
-        return FAIL(recipe, place, key, "a base of one model's own is for task_arithmetic only, "
-                    "where the task vectors are plain differences");
+        return FAIL(recipe, place, key, "a base of one model's own is for task_arithmetic only: "
+                    "for other methods put a document with 'expression: BASE + MODEL - OWN' before "
+                    "this one, and its name here");
     }
     int32_t model = slice->sources[slice->n_sources - 1].model;
     LORS_TRY(lors_recipe_use_model(recipe, key, written, place, &index));
