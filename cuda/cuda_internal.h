@@ -119,7 +119,7 @@ lors_status lors_cuda_truncate_rank(lors_queue *queue, lors_view low, lors_view 
                                     lors_certificate *certificates);
 
 /* dense.cu */
-uint64_t lors_cuda_multiply_bytes(int64_t rows, int64_t cols);
+uint64_t lors_cuda_multiply_bytes(int64_t rows, int64_t cols, int64_t depth);
 lors_status lors_cuda_multiply(lors_queue *queue, lors_view out, const lors_product *p);
 lors_status lors_cuda_scale_rows(lors_queue *queue, lors_view x, int64_t rows, int64_t cols,
                                  int64_t ld, const double *factors);

@@ -52,8 +52,9 @@ static operand operand_of(const lors_factor *f, bool along, int64_t n)
     return of;
 }
 
-uint64_t lors_cuda_multiply_bytes(int64_t rows, int64_t cols)
+uint64_t lors_cuda_multiply_bytes(int64_t rows, int64_t cols, int64_t depth)
 {
+    (void)depth;
     (void)rows;
     (void)cols;
     return 0;

@@ -66,7 +66,8 @@ typedef struct lors_report_summary {
     int64_t n_zero_task_vectors;  /* (tensor, model) pairs in which nothing had changed */
     uint64_t n_input_nonfinite, n_overflow, n_nan; /* elements */
     double rounding_loss;         /* update lost to the output's rounding: 0 none, 1 all */
-    double least_energy;          /* low rank: the least share of energy kept; 1 if none */
+    int64_t n_low_rank;           /* low-rank parts, of all tensors and models */
+    double least_energy;          /* of these: the least share of energy kept; 1 if none */
     int64_t n_rechecked;          /* tensors that verify computed once more */
     double worst_ratio;           /* of their low-rank parts: deviation over what is allowed */
     double finish_seconds;        /* of `seconds`: after the last tensor, hashing and committing */

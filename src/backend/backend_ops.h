@@ -354,7 +354,7 @@ typedef struct lors_backend_ops {
 
     /* Dense matrices in f64, row-major. What a product, an eigenproblem or a solution gives depends
      * on its operands alone, but may differ between backends as rounding does. */
-    uint64_t (*multiply_bytes)(int64_t rows, int64_t cols);
+    uint64_t (*multiply_bytes)(int64_t rows, int64_t cols, int64_t depth);
     lors_status (*multiply)(lors_queue *queue, lors_view out, const lors_product *p);
     /* x f64 [rows][cols], rows `ld` apart: row i is multiplied by factors[i] (host). */
     lors_status (*scale_rows)(lors_queue *queue, lors_view x, int64_t rows, int64_t cols,

@@ -1,5 +1,6 @@
-/* backend_reference.c - the CPU's operations with the low-rank parts of another backend, judged. */
-#include "backend/backend_reference.h"
+/* backend_reference.c - the CPU's operations with the low-rank parts of another backend, judged.
+ * reference_dense.c does the same for products and eigenproblems. */
+#include "backend/reference_internal.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -8,20 +9,6 @@
 #include "base/error.h"
 #include "backend/merge_by_parts.h"
 #include "base/memory.h"
-#include "cpu/cpu_internal.h"
-
-/* Begins as the CPU's own does, so that its operations can be called with it. */
-typedef struct reference {
-    lors_backend cpu;
-    const lors_backend_ops *ops; /* of the device */
-    lors_backend *device;
-} reference;
-
-typedef struct reference_queue {
-    lors_queue cpu;
-    reference *owner;
-    lors_queue *device;
-} reference_queue;
 
 static reference *of_backend(lors_backend *backend)
 {
@@ -82,32 +69,26 @@ static void reference_close_queue(lors_queue *given)
 
 /* --- low rank on the device ------------------------------------------------------------------- */
 
-/* A matrix's way to the device and back. */
-typedef struct trip {
-    lors_memory *staging, *there; /* staging: the matrix; there: matrix, result, scratch */
-} trip;
-
 static uint64_t padded(uint64_t n_bytes)
 {
-    return (n_bytes + LORS_VIEW_ALIGN - 1) & ~(uint64_t)(LORS_VIEW_ALIGN - 1);
+    return lors_reference_padded(n_bytes);
 }
 
-static void end_trip(reference *r, trip *t)
+void lors_reference_end_trip(reference *r, trip *t)
 {
     r->ops->release(r->device, t->staging);
     r->ops->release(r->device, t->there);
 }
 
-static lors_status begin_trip(reference *r, uint64_t n_bytes, uint64_t scratch, trip *t)
+lors_status lors_reference_begin_trip(reference *r, uint64_t staged, uint64_t there, trip *t)
 {
     *t = (trip){NULL, NULL};
-    lors_status status = r->ops->allocate(r->device, LORS_STAGING, n_bytes, &t->staging);
+    lors_status status = r->ops->allocate(r->device, LORS_STAGING, staged, &t->staging);
     if (status == LORS_OK) {
-        status =
-            r->ops->allocate(r->device, LORS_ON_DEVICE, 2 * padded(n_bytes) + scratch, &t->there);
+        status = r->ops->allocate(r->device, LORS_ON_DEVICE, there, &t->there);
     }
     if (status != LORS_OK) {
-        end_trip(r, t);
+        lors_reference_end_trip(r, t);
     }
     return status;
 }
@@ -119,7 +100,8 @@ static lors_status ask_device(reference_queue *queue, float *low, const float *x
     reference *r = queue->owner;
     uint64_t n_bytes = (uint64_t)(n_rows * n_cols) * sizeof(float);
     trip t;
-    LORS_TRY(begin_trip(r, n_bytes, r->ops->truncate_bytes(1, n_rows, n_cols, rank), &t));
+    uint64_t scratch_bytes = r->ops->truncate_bytes(1, n_rows, n_cols, rank);
+    LORS_TRY(lors_reference_begin_trip(r, n_bytes, 2 * padded(n_bytes) + scratch_bytes, &t));
     lors_view staged = {t.staging, 0}, there = {t.there, 0};
     lors_view result = {t.there, padded(n_bytes)}, scratch = {t.there, 2 * padded(n_bytes)};
     memcpy(r->ops->host_bytes(staged), x, n_bytes);
@@ -136,7 +118,7 @@ static lors_status ask_device(reference_queue *queue, float *low, const float *x
     if (status == LORS_OK) {
         memcpy(low, r->ops->host_bytes(staged), n_bytes);
     }
-    end_trip(r, &t);
+    lors_reference_end_trip(r, &t);
     return status;
 }
 
@@ -258,6 +240,10 @@ static void fill_table(void)
     table.merge = reference_merge;
     table.truncate_bytes = reference_truncate_bytes;
     table.truncate_rank = reference_truncate_rank;
+    table.multiply_bytes = lors_reference_multiply_bytes;
+    table.multiply = lors_reference_multiply;
+    table.eigen_bytes = lors_reference_eigen_bytes;
+    table.eigen = lors_reference_eigen;
 }
 
 const lors_backend_ops *lors_reference_ops(void)

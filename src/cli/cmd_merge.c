@@ -64,16 +64,16 @@ static lors_io io_from(const char *word)
 }
 
 /* Lines that matter only to low-rank methods, or only when something happened. */
-static void show_findings(const lors_report_summary *sum, const lors_method_info *method)
+static void show_findings(const lors_report_summary *sum)
 {
-    if (method && method->uses_matrices)
+    if (sum->n_low_rank > 0)
         cli_out("  least energy kept        %.1f %%\n", 100.0 * sum->least_energy);
     cli_out("  update lost to rounding  %.2f %%\n", 100.0 * sum->rounding_loss);
     cli_out("  zero task vectors        %" PRId64 "\n", sum->n_zero_task_vectors);
     if (sum->n_rechecked > 0)
         cli_out("  computed twice           %" PRId64 " tensors, the same bytes\n",
                 sum->n_rechecked);
-    if (sum->n_rechecked > 0 && method && method->uses_matrices)
+    if (sum->n_rechecked > 0 && sum->n_low_rank > 0)
         cli_out("  low rank, of its bound   %.2g at most\n", sum->worst_ratio);
     if (sum->n_input_nonfinite > 0)
         cli_out("  not finite in models     %" PRIu64 "\n", sum->n_input_nonfinite);
@@ -104,7 +104,7 @@ static void show_summary(const lors_plan *plan, const lors_report *report, const
             "and commit %.2f s\n",
             sum.read_seconds, sum.compute_seconds, sum.write_seconds, sum.finish_seconds);
     cli_out("  peak memory              %s\n", cli_format_bytes(sum.peak_bytes, peak));
-    show_findings(&sum, lors_method_find(planned.method));
+    show_findings(&sum);
 }
 
 static int show_json(const lors_report *report)

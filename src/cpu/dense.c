@@ -32,8 +32,9 @@ typedef struct panel {
     int64_t ld;
 } panel;
 
-uint64_t lors_cpu_multiply_bytes(int64_t rows, int64_t cols)
+uint64_t lors_cpu_multiply_bytes(int64_t rows, int64_t cols, int64_t depth)
 {
+    (void)depth;
     uint64_t at = 0;
     lors_carve(NULL, &at, (uint64_t)rows * PANEL * sizeof(double));
     lors_carve(NULL, &at, (uint64_t)cols * PANEL * sizeof(double));
@@ -73,10 +74,14 @@ static void mirror(double *x, int64_t n, int64_t ld)
     }
 }
 
-static void clear_rows(double *x, int64_t rows, int64_t cols, int64_t ld)
+/* Nothing is summed: out = beta * out. */
+static void scale_out(double *x, const lors_product *p)
 {
-    for (int64_t row = 0; row < rows; row++) {
-        memset(x + row * ld, 0, (size_t)cols * sizeof *x);
+    for (int64_t row = 0; row < p->rows; row++) {
+        for (int64_t col = 0; col < p->cols; col++) {
+            double *at = x + row * p->ld + col;
+            *at = p->beta == 0 ? 0 : p->beta * *at;
+        }
     }
 }
 
@@ -91,8 +96,8 @@ lors_status lors_cpu_multiply(lors_queue *queue, lors_view out, const lors_produ
         too_long(p->right.ld)) {
         return fail_length();
     }
-    if (p->depth == 0 && beta == 0) {
-        clear_rows(c, p->rows, p->cols, p->ld);
+    if (p->depth == 0) {
+        scale_out(c, p);
     }
     int m = (int)p->rows, n = (int)p->cols, ld = (int)p->ld;
     for (int64_t k = 0; k < p->depth && m > 0 && n > 0; k += PANEL, beta = 1) {

@@ -33,17 +33,32 @@ double *lors_spectral_take_numbers(lors_spectral *s, int64_t n)
     return taken;
 }
 
+/* What the largest of the products below needs. */
+static uint64_t product_bytes(const lors_spectral *s, int64_t stacked)
+{
+    int64_t rows = s->call->n_rows, cols = s->call->n_cols, n = s->size;
+    const int64_t shapes[][3] = {{n, n, larger(s->n_long, stacked)},
+                                 {stacked, s->n_long, n},
+                                 {rows, cols, stacked},
+                                 {s->n_short, cols, rows}};
+    uint64_t most = 0;
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        uint64_t bytes = s->call->ops->multiply_bytes(shapes[i][0], shapes[i][1], shapes[i][2]);
+        most = bytes > most ? bytes : most;
+    }
+    return most;
+}
+
 lors_spectral lors_spectral_of(lors_call *call, int64_t size, int64_t stacked)
 {
     lors_spectral s = {.call = call, .tall = call->n_rows >= call->n_cols};
     s.n_short = s.tall ? call->n_cols : call->n_rows;
     s.n_long = s.tall ? call->n_rows : call->n_cols;
     s.size = larger(size, s.n_short);
-    int64_t longest = larger(larger(s.n_long, s.size), stacked);
     s.gram = lors_spectral_take(&s, s.size * s.size);
     s.vectors = lors_spectral_take(&s, s.size * s.size);
     s.solver = take_bytes(&s, call->ops->eigen_bytes(s.size, s.size));
-    s.product = take_bytes(&s, call->ops->multiply_bytes(longest, longest));
+    s.product = take_bytes(&s, product_bytes(&s, larger(stacked, s.n_short)));
     s.values = lors_spectral_take_numbers(&s, 2 * s.size);
     return s;
 }

@@ -230,6 +230,7 @@ static json_t *stages_json(const lors_run_state *run)
 static void count_model(lors_report_summary *s, const lors_model_result *result)
 {
     s->n_zero_task_vectors += result->zero;
+    s->n_low_rank += result->has_rank && !result->zero;
     if (result->has_rank && !result->zero && result->certificate.energy < s->least_energy) {
         s->least_energy = result->certificate.energy;
     }
