@@ -27,8 +27,9 @@ DEFAULTS = {
     "iso_c": {"weight": 1.0, "lambda": 1.0},
     "iso_cts": {"weight": 1.0, "lambda": 1.0, "common_fraction": 0.8},
     "star": {"weight": 1.0, "lambda": None, "eta": 40.0},
+    "wudi": {"weight": 1.0, "lambda": 1.0, "ridge": 0.01},
 }
-MATRICES = ("lors", "tsv_m", "iso_c", "iso_cts", "star")
+MATRICES = ("lors", "tsv_m", "iso_c", "iso_cts", "star", "wudi")
 
 
 class Copy:
@@ -254,6 +255,8 @@ class Merge:
             scaled = alone
         elif self.method == "iso_c":
             update = scaled.iso_c()
+        elif self.method == "wudi":
+            update = scaled.wudi(float(self.number("ridge", subject)))
         else:
             update = scaled.iso_cts(self.number("common_fraction", subject))
         update = float(self.number("lambda", subject)) * update.ravel()

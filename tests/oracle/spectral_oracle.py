@@ -1,10 +1,11 @@
 """spectral_oracle.py - the methods on singular values once more, by numpy.linalg.svd in f64 alone.
 
 Written from the papers: TSV-M (arXiv 2412.00081), its boost (2506.16506), Iso-C and Iso-CTS
-(2502.04959), STAR (2502.10339). What a paper leaves to chance is zero here as in the program:
-directions whose singular value is 0, of a task vector or of the stacked vectors. A result is
-well-posed where no cut falls between close singular values, and none of those that count is close
-to 0: elsewhere the SVD itself has no digits to compare.
+Written from the papers: TSV-M (arXiv 2412.00081), its boost (2506.16506), Iso-C and Iso-CTS
+What a paper leaves to chance is zero here as in the program: directions whose singular value is 0,
+of a task vector or of the stacked vectors. A result is well-posed where no cut falls between close
+singular values, and none of those that count is close to 0: elsewhere the SVD itself has no digits
+to compare.
 """
 import math
 
@@ -93,3 +94,19 @@ class Spectral:
             if r:
                 update += weight * s.sum() / s[:r].sum() * (u[:, :r] * s[:r]) @ v[:r]
         return update
+
+    def wudi(self, ridge):
+        """min over T of the stacked residuals (T - d) d' / norm(d) and sqrt(rho) (T - sum d)."""
+        total = sum(self.deltas) if self.deltas else np.zeros(self.shape)
+        if not self.deltas:
+            return total
+        cols = self.shape[1]
+        shares = [d.T / np.linalg.norm(d) for d in self.deltas]
+        wanted = [d @ x for d, x in zip(self.deltas, shares)]
+        root = math.sqrt(ridge * len(self.deltas) / cols)
+        left = np.concatenate([*shares, root * np.eye(cols)], axis=1)
+        s = np.linalg.svd(left, compute_uv=False)
+        kept = s > NULL * s[0]
+        self.sharp &= not ((s > NULL * 1e-2 * s[0]) & (s < EDGE * s[0])).any()
+        right = np.concatenate([*wanted, root * total], axis=1)
+        return np.linalg.lstsq(left.T, right.T, rcond=float(NULL))[0].T if kept.any() else total
