@@ -237,7 +237,7 @@ def lors_cases():
 
 
 def spectral_cases():
-    for method in ("tsv_m", "iso_c", "iso_cts", "star", "wudi"):
+    for method in ("tsv_m", "iso_c", "iso_cts", "star", "wudi", "knots"):
         yield case("defaults", "zero", method, ["ca", "de"])
         yield case("three models", "plain", method, THREE)
         yield case("weights, lambda", "zero", method, weighted(1, -0.5), **{"lambda": 1.5})
@@ -252,6 +252,8 @@ def spectral_cases():
     yield case("boost", "zero", "tsv_m", ["ca", "de"], boost=0.3)
     yield case("boost to nothing", "zero", "tsv_m", ["ca", ("de", {"boost": 0})], boost=1)
     yield case("eta", "zero", "star", [("ca", {"eta": 75}), ("de", {"eta": 10})])
+    yield case("dense", "zero", "knots", ["ca", "de"], density=1, normalize=False)
+    yield case("densities", "zero", "knots", [("ca", {"density": 0.5}), "de"], density=0.3)
     yield case("the minimum itself", "zero", "wudi", ["ca", "de"], ridge=0)
     yield case("more ridge", "zero", "wudi", weighted(1, 0.3), ridge=0.5)
     for fraction in (0, 0.35, 1):

@@ -27,9 +27,10 @@ DEFAULTS = {
     "iso_c": {"weight": 1.0, "lambda": 1.0},
     "iso_cts": {"weight": 1.0, "lambda": 1.0, "common_fraction": 0.8},
     "star": {"weight": 1.0, "lambda": None, "eta": 40.0},
+    "knots": {"weight": 1.0, "lambda": 1.0, "density": 0.2, "normalize": True},
     "wudi": {"weight": 1.0, "lambda": 1.0, "ridge": 0.01},
 }
-MATRICES = ("lors", "tsv_m", "iso_c", "iso_cts", "star", "wudi")
+MATRICES = ("lors", "tsv_m", "iso_c", "iso_cts", "star", "wudi", "knots")
 
 
 class Copy:
@@ -255,6 +256,11 @@ class Merge:
             scaled = alone
         elif self.method == "iso_c":
             update = scaled.iso_c()
+        elif self.method == "knots":
+            scaled = spectral_oracle.Spectral([plain[k] for k in changed] or [0 * plain[0]])
+            update = scaled.knots([weights[k] for k in changed],
+                                  [self.number("density", subject, k) for k in changed],
+                                  self.number("normalize", subject))
         elif self.method == "wudi":
             update = scaled.wudi(float(self.number("ridge", subject)))
         else:

@@ -1,7 +1,8 @@
 """spectral_oracle.py - the methods on singular values once more, by numpy.linalg.svd in f64 alone.
 
 Written from the papers: TSV-M (arXiv 2412.00081), its boost (2506.16506), Iso-C and Iso-CTS
-Written from the papers: TSV-M (arXiv 2412.00081), its boost (2506.16506), Iso-C and Iso-CTS
+(2502.04959), STAR (2502.10339), KnOTS (2410.19735), WUDI (2503.08099: its least squares, by
+numpy.linalg.lstsq).
 What a paper leaves to chance is zero here as in the program: directions whose singular value is 0,
 of a task vector or of the stacked vectors. A result is well-posed where no cut falls between close
 singular values, and none of those that count is close to 0: elsewhere the SVD itself has no digits
@@ -110,3 +111,28 @@ class Spectral:
         self.sharp &= not ((s > NULL * 1e-2 * s[0]) & (s < EDGE * s[0])).any()
         right = np.concatenate([*wanted, root * total], axis=1)
         return np.linalg.lstsq(left.T, right.T, rcond=float(NULL))[0].T if kept.any() else total
+
+    def knots(self, weights, densities, normalize):
+        """TIES on the right vectors, as they are in f32; no cut and no sign may be a near thing."""
+        if not self.deltas:
+            return np.zeros(self.shape)
+        cols = self.shape[1]
+        u, s, v = self.directions(np.concatenate(self.deltas, axis=1), self.shape[0])
+        self.sharp &= bool((s[:-1] - s[1:] > EDGE * s[0]).all())
+        terms = []
+        for k, (weight, density) in enumerate(zip(weights, densities)):
+            block = v[:, k * cols:(k + 1) * cols].astype(np.float32).astype(np.float64)
+            order = np.sort(np.abs(block), axis=None)[::-1]
+            kept = math.floor(density * block.size)
+            if 0 < kept < block.size:
+                self.sharp &= bool(order[kept - 1] - order[kept] > 1e-6 * order[0])
+            least = order[kept - 1] if kept else np.inf
+            terms.append(weight * np.where(np.abs(block) >= least, block, 0.0))
+        total, size = sum(terms), sum(np.abs(t) for t in terms)
+        self.sharp &= not ((np.abs(total) < 1e-6 * size.max()) & (size > 0)).any()
+        agree = [t * np.where(total >= 0, 1.0, -1.0) > 0 for t in terms]
+        merged = sum(np.where(a, t, 0.0) for a, t in zip(agree, terms))
+        if normalize:
+            shares = sum(np.where(a, w, 0.0) for a, w in zip(agree, weights))
+            merged = merged / np.where(shares == 0, 1.0, shares)
+        return (u * s) @ merged
