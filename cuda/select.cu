@@ -366,13 +366,13 @@ lors_status lors_cuda_select_settle(lors_queue *queue, const lors_selection *s, 
 
 /* --- Keep ------------------------------------------------------------------------------------- */
 
-/* Values of one block whose ties are all kept, or none of them: keys from `least` on. */
 /* What becomes of the mask where `kept` are to be kept, or dropped. */
 template <bool drop> static __device__ uint8_t masked(uint8_t mask, bool kept)
 {
-    return drop ? mask && !kept : kept;
+    return !drop ? kept : kept ? 0 : mask;
 }
 
+/* Values of one block whose ties are all kept, or none of them: keys from `least` on. */
 template <bool drop>
 static __device__ void keep_from(uint8_t *mask, const float *x, int64_t n, uint32_t least)
 {

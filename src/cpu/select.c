@@ -200,7 +200,7 @@ lors_status lors_cpu_drop_top(lors_queue *queue, const lors_selection *s, lors_v
             keep_slice(queue->kernels, slice_of(s, slice), kept, values + slice * stride + begin,
                        first + (uint64_t)begin, count);
             for (int64_t i = 0; i < count; i++) {
-                piece[i] = piece[i] && !kept[i];
+                piece[i] = kept[i] ? 0 : piece[i];
             }
         }
     }

@@ -8,7 +8,7 @@
  * all points that it visits are combinations of the x_k.
  * Sources: nuslerp, multislerp: mergekit; karcher: Karcher 1977 and arXiv 2603.04972; model_stock:
  * Jang et al. 2024, arXiv 2403.19522; metagpt: Zhou et al. 2024, arXiv 2406.11385;
- * geometric_median: Weiszfeld 1937.
+ * geometric_median: Weiszfeld 1937, Vardi and Zhang 2000.
  */
 #include <math.h>
 

@@ -179,10 +179,41 @@ static double distance(const lors_products *p, const double *a, int32_t k)
     return norm_of(p, apart);
 }
 
+/* Nearer to a model than this share of the largest norm is at it: what products can tell. */
+#define AT_MODEL 1e-7
+
+/* One step of Weiszfeld, as Vardi and Zhang (2000) have it, so that it leaves a model that it comes
+ * to and that is not the median. Returns the largest change of a coefficient; 0 at the median. */
+static double step_median(const lors_call *call, const lors_products *p, double size, double *c)
+{
+    double next[LORS_ANGLES_MOST], way[LORS_ANGLES_MOST] = {0}, here = 0, sum = 0, moved = 0;
+    bool at[LORS_ANGLES_MOST];
+    for (int32_t k = 0; k < p->n; k++) {
+        double weight = lors_call_number(call, 0, k), apart = distance(p, c, k);
+        at[k] = !(apart > AT_MODEL * size);
+        here += at[k] ? weight : 0;
+        next[k] = at[k] ? 0 : weight / apart;
+        sum += next[k];
+    }
+    for (int32_t k = 0; k < p->n; k++) {
+        way[k] = next[k] - sum * c[k];
+    }
+    double pull = norm_of(p, way); /* of the other models, against the weight of those here */
+    bool arrived = here > 0 && here >= pull;
+    double stays = here > 0 && !arrived ? here / pull : 0;
+    for (int32_t k = 0; k < p->n; k++) {
+        double own = at[k] ? lors_call_number(call, 0, k) / here : 0;
+        double to = arrived ? own : (1 - stays) * next[k] / sum + stays * c[k];
+        moved = fmax(moved, fabs(to - c[k]));
+        c[k] = to;
+    }
+    return arrived ? 0 : moved;
+}
+
 void lors_angles_geometric_median(const lors_call *call, const lors_products *p, double *c)
 {
     double most = lors_call_number(call, 1, 0), tolerance = lors_call_number(call, 2, 0);
-    double weights = 0, size = 0;
+    double weights = 0, size = 0, moved = 1;
     for (int32_t k = 0; k < p->n; k++) {
         weights += lors_call_number(call, 0, k);
         size = fmax(size, p->norm[k]);
@@ -190,17 +221,7 @@ void lors_angles_geometric_median(const lors_call *call, const lors_products *p,
     for (int32_t k = 0; k < p->n; k++) {
         c[k] = lors_call_number(call, 0, k) / weights;
     }
-    double moved = 1;
     for (double i = 0; i < most && moved > tolerance && size > 0; i++) {
-        double next[LORS_ANGLES_MOST], sum = 0;
-        for (int32_t k = 0; k < p->n; k++) {
-            next[k] = lors_call_number(call, 0, k) / fmax(distance(p, c, k), 1e-12 * size);
-            sum += next[k];
-        }
-        moved = 0;
-        for (int32_t k = 0; k < p->n; k++) {
-            moved = fmax(moved, fabs(next[k] / sum - c[k]));
-            c[k] = next[k] / sum;
-        }
+        moved = step_median(call, p, size, c);
     }
 }

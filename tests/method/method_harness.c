@@ -473,6 +473,7 @@ static void run_on(merge *m, const char *device_name, lors_dtype dtype)
         assert_ok(m->def->begin(&d.call));
     }
     m->def->apply_whole ? whole(&d, m) : m->def->apply_matrix ? by_matrix(&d, m) : by_tiles(&d, m);
+    m->keeps_equal = m->def->keeps_equal && m->def->keeps_equal(&d.call);
     keep_results(&d, m, dtype);
     close_drive(&d);
 }

@@ -26,19 +26,19 @@ typedef struct merge {
     int32_t n_models;
     const float *base, *models[MERGE_MAX_MODELS];
     lors_cell cells[MERGE_MAX_PARAMS * MERGE_MAX_MODELS];
-    int64_t tile;    /* elements; 0: one tile of everything */
-    int32_t batch;   /* matrices at once; 0: as many as the backend likes */
-    bool backwards;  /* tiles in the opposite order */
-    bool no_skip;    /* compute also models that equal the base */
-    bool compat;     /* mergekit's rules */
+    int64_t tile;   /* elements; 0: one tile of everything */
+    int32_t batch;  /* matrices at once; 0: as many as the backend likes */
+    bool backwards; /* tiles in the opposite order */
+    bool no_skip;   /* compute also models that equal the base */
+    bool compat;    /* mergekit's rules */
     uint64_t seed;
-    bool exact;      /* low-rank parts by the singular value decomposition alone */
+    bool exact; /* low-rank parts by the singular value decomposition alone */
     /* What comes of it. */
-    double *acc;     /* [n]; what apply computed */
-    float *values;   /* [n]; stored and read again */
-    void *stored;    /* [n] of the storage type */
+    double *acc;   /* [n]; what apply computed */
+    float *values; /* [n]; stored and read again */
+    void *stored;  /* [n] of the storage type */
     lors_model_result results[MERGE_MAX_MODELS];
-    bool is_base;    /* what the method says */
+    bool is_base, keeps_equal; /* what the method says */
 } merge;
 
 merge merge_of(const lors_method_def *def, int64_t n_rows, int64_t n_cols, int32_t n_models);

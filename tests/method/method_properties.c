@@ -178,3 +178,17 @@ void property_base(merge *m, uint64_t seed)
     expect_values(m, m->base);
     forget_models(m);
 }
+
+bool property_common_element(merge *m, uint64_t seed)
+{
+    give_models(m, LORS_F32, seed);
+    for (int32_t k = 1; k < m->n_models; k++) {
+        ((float *)(uintptr_t)m->models[k])[0] = m->models[0][0];
+    }
+    merge_run(m, LORS_F32);
+    double change = m->models[0][0] - (m->def->adds_to_base && m->base ? (double)m->base[0] : 0);
+    bool says = m->keeps_equal, stays = fabs(m->acc[0] - change) <= 1e-12 * fabs(change);
+    assert_true(stays || !says);
+    forget_models(m);
+    return says;
+}

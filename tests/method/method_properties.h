@@ -18,6 +18,9 @@ void property_permuted(merge_maker make);
 void property_scaled(merge_maker make);
 /* Tiles of any size in any order give the same bytes. */
 void property_tiles(merge_maker make);
+/* Where the method says that an element which all models have in common stays, it does. Returns
+ * whether it says so. Parameters are those of `m`, which is given models and freed. */
+bool property_common_element(merge *m, uint64_t seed);
 /* With these parameters the method says that the base stays, and computes it, -0.0 included. */
 void property_base(merge *m, uint64_t seed);
 

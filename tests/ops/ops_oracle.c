@@ -120,14 +120,15 @@ double oracle_accumulate(const oracle_sum *sum, double before, int64_t i)
         }
         double term = term_of(sum, m, i);
         bool counts = is_kept(sum, m, i);
-        magnitudes += fabs(sum->weights[m]);
+        double share = sum->shares ? sum->shares[m] : sum->weights[m];
+        magnitudes += fabs(share);
         if (sum->signs) {
             counts = sum->signs[i] > 0 ? term > 0 : term < 0; /* NaN has no sign */
             term = counts ? term : 0;
         }
         terms[n_terms++] = term;
         if (counts) {
-            weights[n_weights++] = sum->weights[m];
+            weights[n_weights++] = share;
         }
     }
     double total = compensated(terms, n_terms) * sum->scale;

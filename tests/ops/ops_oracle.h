@@ -16,7 +16,7 @@ typedef struct oracle_sum {
     const int8_t *signs;
     int64_t stride;
     int32_t n_models;
-    const double *weights;
+    const double *weights, *shares; /* shares: NULL for the weights */
     lors_divisor divisor;
     double divisor_value, scale;
     bool add, in_order;

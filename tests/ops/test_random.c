@@ -1,4 +1,4 @@
-/* test_random.c - keep_random: the stream of a key, whatever the split, device and density. */
+/* test_random.c - random masks: by density, and by rank, whatever the split and device. */
 #include "ops_bench.h"
 
 #include <math.h>
@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "backend/arithmetic.h"
+#include "base/dtype.h"
 #include "synth.h"
 
 static const uint64_t keys[] = {0, 1, 0x9e3779b97f4a7c15u, UINT64_MAX};
@@ -102,6 +103,124 @@ static void keys_name_streams_apart(ops_bench *bench)
     }
 }
 
+/* --- by rank ---------------------------------------------------------------------------------- */
+
+/* How many of the row are before element i: smaller, or of the same magnitude with a lower index.
+ * A NaN has the magnitude of its bits, above all numbers. */
+static int64_t rank_of(const float *row, int64_t n, int64_t i)
+{
+    int64_t rank = 0;
+    for (int64_t j = 0; j < n; j++) {
+        uint32_t a = lors_f32_bits(row[j]) << 1, b = lors_f32_bits(row[i]) << 1;
+        rank += a < b || (a == b && j < i);
+    }
+    return rank;
+}
+
+static double probability(const lors_ranking *r, int64_t rank, int64_t n)
+{
+    double p = n == 1 ? r->density
+                      : r->density - r->epsilon + 2 * r->epsilon * (double)rank / (double)(n - 1);
+    return p < 0 ? 0 : p > 1 ? 1 : p;
+}
+
+static void fill_rows(float *x, int64_t n, int kind, uint64_t seed)
+{
+    synth_stream stream = {seed, 0};
+    for (int64_t i = 0; i < n; i++) {
+        uint64_t bits = synth_bits(&stream);
+        x[i] = kind == 0   ? (float)synth_normal(&stream)
+               : kind == 1 ? (float)(bits % 5) - 2 /* mostly ties */
+               : kind == 2 ? 0.25f
+                           : lors_f32_from_bits((uint32_t)bits); /* NaN and infinity */
+    }
+}
+
+/* Where chance is within rounding of its limit the mask is not asked for. Returns how many. */
+static int64_t check_ranked(ops_bench *bench, const float *x, const lors_ranking *ranking,
+                            uint64_t first, int64_t n_rows, int64_t n_cols)
+{
+    int64_t n = n_rows * n_cols, n_kept = 0;
+    lors_view values = ops_copy_of(bench, x, n, 4), mask = ops_buffer_of(bench, n, 1);
+    lors_view scratch = ops_scratch(bench, bench->ops->rank_bytes(n_rows, n_cols));
+    assert_ok(bench->ops->keep_ranked(bench->queue, mask, values, ranking, first, n_rows, n_cols,
+                                      scratch));
+    const uint8_t *got = ops_host(bench, mask);
+    const float *after = ops_host(bench, values);
+    for (int64_t i = 0; i < n; i++) {
+        double p =
+            probability(ranking, rank_of(x + i / n_cols * n_cols, n_cols, i % n_cols), n_cols);
+        uint64_t at = first + (uint64_t)i;
+        bool low = lors_random_keep(ranking->key, at, lors_random_limit(p - 1e-9));
+        bool high = lors_random_keep(ranking->key, at, lors_random_limit(p + 1e-9));
+        expect(got[i] == low || got[i] == high, "element %lld: %d", (long long)i, got[i]);
+        double wanted = ranking->divide && got[i] ? x[i] / p : x[i];
+        expect(isnan(x[i]) ? isnan(after[i])
+                           : fabs(after[i] - wanted) <= 0x1p-23 * fabs(wanted) + 0x1p-149 ||
+                                 (double)after[i] == (double)(float)wanted,
+               "%a, not %a", (double)after[i], wanted);
+        n_kept += got[i];
+    }
+    ops_record(bench, got, (size_t)n);
+    ops_record(bench, after, (size_t)n * 4);
+    ops_clear(bench);
+    return n_kept;
+}
+
+static void ranks_decide(ops_bench *bench)
+{
+    static const int64_t shapes[][2] = {{0, 5}, {3, 1}, {5, 2}, {7, 33}, {2, 257}, {1, 1025}};
+    static const double settings[][2] = {{0.5, 0.2}, {0.3, 0}, {0.5, 0.5}, {0.9, 0.4}, {0.1, 0.4}};
+    for (int i = 0; i < 6 * 5 * 4; i += bench->emulated ? 7 : 1) {
+        int64_t n_rows = shapes[i % 6][0], n_cols = shapes[i % 6][1];
+        float *x = malloc((size_t)(n_rows * n_cols) * sizeof *x + 1);
+        lors_ranking ranking = {keys[i % N_KEYS], settings[i % 5][0], settings[i % 5][1],
+                                i / 30 % 2};
+        fill_rows(x, n_rows * n_cols, i / 30, (uint64_t)i + 1);
+        check_ranked(bench, x, &ranking, i % 2 ? 12345 : 0, n_rows, n_cols);
+        free(x);
+    }
+}
+
+/* Density 0 keeps nothing and 1 all; otherwise within five standard deviations of the density. */
+static void ranked_shares(ops_bench *bench)
+{
+    enum { ROWS = 20, COLS = 400, N = ROWS * COLS };
+    static const double chances[] = {0, 0.25, 0.5, 1};
+    float *x = malloc(N * sizeof *x);
+    fill_rows(x, N, 0, 3);
+    for (int i = 0; i < 4; i++) {
+        double p = chances[i], epsilon = p == 0 || p == 1 ? 0 : 0.2;
+        lors_ranking ranking = {11, p, epsilon, false};
+        int64_t n_kept = check_ranked(bench, x, &ranking, 0, ROWS, COLS);
+        expect(fabs((double)n_kept - N * p) <= 5 * sqrt(N * p * (1 - p)), "%lld of density %g",
+               (long long)n_kept, p);
+    }
+    free(x);
+}
+
+/* Rows in one call, or each in its own. */
+static void ranked_rows_do_not_depend_on_the_call(ops_bench *bench)
+{
+    enum { ROWS = 9, COLS = 301, N = ROWS * COLS };
+    float *x = malloc(N * sizeof *x);
+    lors_ranking ranking = {77, 0.4, 0.3, true};
+    fill_rows(x, N, 1, 4);
+    lors_view one = ops_copy_of(bench, x, N, 4), many = ops_copy_of(bench, x, N, 4);
+    lors_view mask = ops_buffer_of(bench, N, 1), masks = ops_buffer_of(bench, N, 1);
+    lors_view scratch = ops_scratch(bench, bench->ops->rank_bytes(ROWS, COLS));
+    assert_ok(bench->ops->keep_ranked(bench->queue, mask, one, &ranking, 0, ROWS, COLS, scratch));
+    for (uint64_t row = ROWS; row-- > 0;) {
+        uint64_t first = row * COLS;
+        assert_ok(bench->ops->keep_ranked(bench->queue, lors_view_at(masks, first),
+                                          lors_view_at(many, 4 * first), &ranking, first, 1, COLS,
+                                          scratch));
+    }
+    assert_memory_equal(ops_host(bench, mask), ops_host(bench, masks), N);
+    assert_memory_equal(ops_host(bench, one), ops_host(bench, many), N * 4);
+    free(x);
+}
+
 int main(void)
 {
     static const ops_case cases[] = {
@@ -109,6 +228,9 @@ int main(void)
         {"masks do not depend on the split", masks_do_not_depend_on_the_split},
         {"shares are those asked for", shares_are_those_asked_for},
         {"keys name streams apart", keys_name_streams_apart},
+        {"ranks decide", ranks_decide},
+        {"ranked: shares", ranked_shares},
+        {"ranked: any call", ranked_rows_do_not_depend_on_the_call},
     };
     return ops_run("random", cases, sizeof cases / sizeof *cases);
 }

@@ -345,6 +345,44 @@ static void a_state_serves_twice(ops_bench *bench)
 
 /* --- slices ----------------------------------------------------------------------------------- */
 
+/* drop_top clears what keep_top would set, and nothing else. */
+static void dropped_is_what_would_be_kept(ops_bench *bench)
+{
+    enum { N = 20000, SLICES = 3, STRIDE = N + 1, ALL = 2 * STRIDE + N };
+    static const uint64_t k[SLICES] = {4000, 0, N};
+    float *x = malloc(ALL * sizeof *x);
+    uint8_t *before = malloc(ALL);
+    synth_stream stream = {5, 0};
+    fill_few(x, ALL, &stream);
+    for (int64_t i = 0; i < ALL; i++) {
+        before[i] = (uint8_t)synth_below(&stream, 3);
+        x[i] = i % 97 == 0 ? NAN : x[i];
+    }
+    choice c = {x, N, STRIDE, SLICES, k, 0, false};
+    lors_selection selection = {ops_scratch(bench, state_bytes(bench, &c)), N, SLICES};
+    lors_view values = ops_copy_of(bench, x, ALL, 4), mask = ops_copy_of(bench, before, ALL, 1);
+    lors_view kept = ops_buffer_of(bench, ALL, 1);
+    select_slices(bench, &c, &selection, values, &stream);
+    assert_ok(bench->ops->keep_top(bench->queue, &selection, kept, values, STRIDE, 0, N));
+    for (uint64_t first = 0; first < N; first += 2 * LORS_BLOCK) { /* in two calls */
+        int64_t n = N - (int64_t)first < 2 * LORS_BLOCK ? N - (int64_t)first : 2 * LORS_BLOCK;
+        assert_ok(bench->ops->drop_top(bench->queue, &selection, lors_view_at(mask, first),
+                                       lors_view_at(values, 4 * first), STRIDE, first, n));
+    }
+    const uint8_t *top = ops_host(bench, kept), *got = ops_host(bench, mask);
+    int64_t n_dropped = 0;
+    for (int64_t i = 0; i < ALL; i++) {
+        bool inside = i % STRIDE < N, drop = inside && top[i];
+        assert_int_equal(got[i], drop ? 0 : before[i]);
+        n_dropped += drop && before[i];
+    }
+    assert_true(n_dropped > N / 2);
+    ops_record(bench, got, ALL);
+    ops_clear(bench);
+    free(before);
+    free(x);
+}
+
 /* Slices of all kinds side by side, with a k each; NaN in some, nothing but NaN in one. */
 static void check_slices(ops_bench *bench, int64_t n, int64_t stride, int32_t n_slices,
                          uint64_t seed)
@@ -399,6 +437,7 @@ int main(void)
         {"hardly any number", hardly_any_number},
         {"ties that end at a block", ties_end_at_a_block},
         {"a state serves twice", a_state_serves_twice},
+        {"what is dropped is what would be kept", dropped_is_what_would_be_kept},
         {"slices are chosen apart", slices_are_chosen_apart},
         {"many slices", many_slices},
     };

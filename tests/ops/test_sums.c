@@ -47,8 +47,8 @@ static operands operands_of_many(int64_t n, int64_t stride, int32_t n_models, bo
             o.stack[i] = bits >> 9 & 1 ? o.base[(int64_t)i % stride] : o.stack[i] * 1e30f;
         }
         if (special && (bits >> 10 & 3) == 0) {
-            o.stack[i] = lors_f32_from_bits(
-                synth_special[(int64_t)(bits >> 20 & 0xffff) % synth_special_n]);
+            o.stack[i] =
+                lors_f32_from_bits(synth_special[(int64_t)(bits >> 20 & 0xffff) % synth_special_n]);
         }
     }
     for (int64_t i = 0; i < stride; i++) {
@@ -77,20 +77,20 @@ static void free_operands(operands *o)
 static lors_sum on_device(ops_bench *bench, const oracle_sum *sum, int64_t n)
 {
     int64_t all = sum->n_models == 0 ? 0 : (sum->n_models - 1) * sum->stride + n;
-    return (lors_sum){
-        .stack = ops_copy_of(bench, sum->stack, all, 4),
-        .base = sum->base ? ops_copy_of(bench, sum->base, n, 4) : LORS_NO_VIEW,
-        .masks = sum->masks ? ops_copy_of(bench, sum->masks, all, 1) : LORS_NO_VIEW,
-        .low = sum->low ? ops_copy_of(bench, sum->low, all, 4) : LORS_NO_VIEW,
-        .signs = sum->signs ? ops_copy_of(bench, sum->signs, n, 1) : LORS_NO_VIEW,
-        .stride = sum->stride,
-        .n_models = sum->n_models,
-        .weights = sum->weights,
-        .divisor = sum->divisor,
-        .divisor_value = sum->divisor_value,
-        .scale = sum->scale,
-        .add = sum->add,
-        .in_order = sum->in_order};
+    return (lors_sum){.stack = ops_copy_of(bench, sum->stack, all, 4),
+                      .base = sum->base ? ops_copy_of(bench, sum->base, n, 4) : LORS_NO_VIEW,
+                      .masks = sum->masks ? ops_copy_of(bench, sum->masks, all, 1) : LORS_NO_VIEW,
+                      .low = sum->low ? ops_copy_of(bench, sum->low, all, 4) : LORS_NO_VIEW,
+                      .signs = sum->signs ? ops_copy_of(bench, sum->signs, n, 1) : LORS_NO_VIEW,
+                      .stride = sum->stride,
+                      .n_models = sum->n_models,
+                      .weights = sum->weights,
+                      .shares = sum->shares,
+                      .divisor = sum->divisor,
+                      .divisor_value = sum->divisor_value,
+                      .scale = sum->scale,
+                      .add = sum->add,
+                      .in_order = sum->in_order};
 }
 
 /* --- accumulate ------------------------------------------------------------------------------- */
@@ -98,7 +98,7 @@ static lors_sum on_device(ops_bench *bench, const oracle_sum *sum, int64_t n)
 static void check_accumulate(ops_bench *bench, const oracle_sum *sum, const double *before,
                              int64_t n)
 {
-    double weights[LORS_MAX_MODELS] = {0};
+    double weights[LORS_MAX_MODELS] = {0}, shares[LORS_MAX_MODELS] = {0};
     lors_sum given = on_device(bench, sum, n);
     lors_view acc = ops_copy_of(bench, before, n, sizeof *before);
     if (!sum->add) { /* NaN: what was there must not matter */
@@ -107,7 +107,12 @@ static void check_accumulate(ops_bench *bench, const oracle_sum *sum, const doub
     }
     memcpy(weights, sum->weights, (size_t)sum->n_models * sizeof *weights);
     given.weights = weights;
+    if (sum->shares) {
+        memcpy(shares, sum->shares, (size_t)sum->n_models * sizeof *shares);
+        given.shares = shares;
+    }
     assert_ok(bench->ops->accumulate(bench->queue, acc, &given, n));
+    memset(shares, 0xff, sizeof shares);
     memset(weights, 0xff, sizeof weights); /* taken over before the call returned */
     memset(&given, 0xff, sizeof given);
     const double *got = ops_host(bench, acc);
@@ -132,9 +137,9 @@ static const struct {
     double value, scale;
     bool add;
 } ends[] = {
-    {LORS_DIVIDE_NOT, 0, 1, false},        {LORS_DIVIDE_NOT, 0, -0.2, true},
-    {LORS_DIVIDE_CONSTANT, 3, 1, false},   {LORS_DIVIDE_CONSTANT, -0.7, 0, true},
-    {LORS_DIVIDE_KEPT, 0, 1, false},       {LORS_DIVIDE_KEPT, 0, 1.0 / 3, true},
+    {LORS_DIVIDE_NOT, 0, 1, false},      {LORS_DIVIDE_NOT, 0, -0.2, true},
+    {LORS_DIVIDE_CONSTANT, 3, 1, false}, {LORS_DIVIDE_CONSTANT, -0.7, 0, true},
+    {LORS_DIVIDE_KEPT, 0, 1, false},     {LORS_DIVIDE_KEPT, 0, 1.0 / 3, true},
 };
 
 /* Left out: low values counted by LORS_DIVIDE_KEPT without an election, which the contract does not
@@ -198,8 +203,8 @@ static void accumulate_ignores_what_is_masked(ops_bench *bench)
     uint8_t masks[] = {0, 0, 1, 0};
     int8_t signs[] = {1, 1, 1, 1};
     double weight = 2, before[4] = {0};
-    oracle_sum sum = {.stack = x, .masks = masks, .stride = 4, .n_models = 1, .weights = &weight,
-                      .scale = 1};
+    oracle_sum sum = {
+        .stack = x, .masks = masks, .stride = 4, .n_models = 1, .weights = &weight, .scale = 1};
     check_accumulate(bench, &sum, before, 4);
     sum.signs = signs;
     check_accumulate(bench, &sum, before, 4);
@@ -261,6 +266,22 @@ static void accumulate_is_within_its_error(ops_bench *bench)
     }
     ops_clear(bench);
     free_operands(&o);
+}
+
+/* Divided by other numbers than the terms are multiplied by; some of them sum to 0. */
+static void shares_divide_instead_of_weights(ops_bench *bench)
+{
+    static const double shares[][MAX_MODELS] = {{3, 0.5, 1, 2, -1}, {1, -1, 0, 2, -2}, {0}};
+    for (int i = 0; i < 3 * 8; i++) {
+        int64_t n = i % 2 ? 8193 : 77;
+        operands o = operands_of(n, n + 3, false, 600 + (uint64_t)i);
+        unsigned which = (unsigned)(i / 3 % 2 | (i / 6 % 4) << 2) & 11;
+        oracle_sum sum = combination(&o, which | 2, 4 + (size_t)i % 2, MAX_MODELS - i % 3,
+                                     weight_sets[i % 2 * 3]);
+        sum.shares = shares[i % 3];
+        check_accumulate(bench, &sum, o.before, n);
+        free_operands(&o);
+    }
 }
 
 /* As many models as a sum may have, and more than fit some table of a kernel. */
@@ -403,6 +424,7 @@ int main(void)
         {"accumulate: what is masked or voted down", accumulate_ignores_what_is_masked},
         {"accumulate: any split at blocks", accumulate_does_not_depend_on_the_split},
         {"accumulate: within its error", accumulate_is_within_its_error},
+        {"accumulate: shares", shares_divide_instead_of_weights},
         {"accumulate: many models", sums_take_many_models},
         {"in order: all combinations", in_order_in_all_combinations},
         {"in order: one call or several", in_order_takes_any_calls},

@@ -1,4 +1,4 @@
-/* test_vectors.c - operations on whole vectors: differences, comparison, dots by blocks. */
+/* test_vectors.c - operations on whole vectors: differences, comparison, sums by blocks. */
 #include "ops_bench.h"
 
 #include <math.h>
@@ -160,107 +160,198 @@ static void compare_only_sets(ops_bench *bench)
     assert_int_equal(*(const uint32_t *)ops_host(bench, differs), 5);
 }
 
-/* --- dots ------------------------------------------------------------------------------------- */
+/* --- gram ------------------------------------------------------------------------------------- */
 
-/* Slices of `x`, n elements each and as many apart; every pair of them, block by block. */
-static void check_gram(ops_bench *bench, const float *x, int32_t n_slices, int64_t n)
+static int64_t blocks_of(int64_t n)
 {
-    int64_t n_blocks = (n + LORS_BLOCK - 1) / LORS_BLOCK, n_pairs = n_slices * (n_slices + 1) / 2;
-    lors_view in = ops_copy_of(bench, x, n_slices * n, 4);
-    lors_view out = ops_buffer_of(bench, n_pairs * n_blocks, 8);
-    assert_ok(bench->ops->gram(bench->queue, out, in, n, n_slices, n));
-    const double *dots = ops_host(bench, out);
-    for (int64_t block = 0; block < n_blocks; block++) {
+    return (n + LORS_BLOCK - 1) / LORS_BLOCK;
+}
+
+/* Values whose slices are of different sizes, with gaps of NaN between them. */
+static float *slices_of(int64_t n, int64_t stride, int32_t n_slices, double scale, uint64_t seed)
+{
+    float *x = malloc((size_t)(stride * n_slices + 1) * sizeof *x);
+    for (int32_t slice = 0; slice < n_slices; slice++) {
+        synth_values(x + slice * stride, stride, scale / (1 + slice), seed + (uint64_t)slice);
+        for (int64_t i = n; i < stride; i++) {
+            x[slice * stride + i] = NAN;
+        }
+    }
+    return x;
+}
+
+/* One sum of at most LORS_BLOCK f64 terms, each of which is exact or rounded once. */
+static void expect_sum(double got, long double wanted, long double size, const char *what)
+{
+    expect(fabsl(got - wanted) <= (LORS_BLOCK + 1) * 0x1p-53L * size, "%s: %a, not %La", what, got,
+           wanted);
+}
+
+static void compare_dots(const double *dots, const float *x, int64_t stride, int32_t n_slices,
+                         int64_t n)
+{
+    for (int64_t block = 0; block < blocks_of(n); block++) {
         int64_t first = block * LORS_BLOCK, end = first + LORS_BLOCK < n ? first + LORS_BLOCK : n;
-        for (int32_t a = 0, pair = 0; a < n_slices; a++) {
-            for (int32_t b = a; b < n_slices; b++, pair++) {
+        for (int32_t i = 0; i < n_slices; i++) {
+            for (int32_t j = i; j < n_slices; j++) {
                 long double sum = 0, size = 0;
-                for (int64_t i = first; i < end; i++) {
-                    long double term = (long double)x[a * n + i] * x[b * n + i];
+                for (int64_t at = first; at < end; at++) {
+                    long double term = (long double)x[i * stride + at] * x[j * stride + at];
                     sum += term;
                     size += fabsl(term);
                 }
-                double found = dots[block * n_pairs + pair];
-                /* products of f32 are exact; n - 1 additions round */
-                expect(fabsl(found - sum) <= LORS_BLOCK * 0x1p-53L * size,
-                       "slices %d and %d of block %lld: %a", a, b, (long long)block, found);
+                expect_sum(*dots++, sum, size, "dot");
             }
         }
     }
-    ops_record(bench, dots, (size_t)(n_pairs * n_blocks) * sizeof *dots);
+}
+
+static void check_gram(ops_bench *bench, int64_t n, int64_t stride, int32_t n_slices, double scale)
+{
+    int64_t n_dots = blocks_of(n) * n_slices * (n_slices + 1) / 2;
+    float *x = slices_of(n, stride, n_slices, scale, 6);
+    lors_view from = ops_copy_of(bench, x, (n_slices - 1) * stride + n, 4);
+    lors_view out = ops_buffer_of(bench, n_dots, 8);
+    assert_ok(bench->ops->gram(bench->queue, out, from, stride, n_slices, n));
+    const double *dots = ops_host(bench, out);
+    compare_dots(dots, x, stride, n_slices, n);
+    ops_record(bench, dots, (size_t)n_dots * sizeof *dots);
     ops_clear(bench);
+    free(x);
 }
 
 static void gram_is_summed_by_blocks(ops_bench *bench)
 {
-    enum { N = 20000, MOST = 6 };
-    float *x = malloc(MOST * N * sizeof *x);
     static const double scales[] = {1, 1e-38, 1e37};
-    for (int scale = 0; scale < 3; scale++) {
-        synth_values(x, MOST * N, scales[scale], 6);
+    for (int32_t n_slices = 1; n_slices <= 6; n_slices++) {
         for (int s = 0; s < N_SIZES; s++) {
-            check_gram(bench, x, 1 + (s + scale) % MOST, sizes[s]);
+            check_gram(bench, sizes[s], sizes[s] + s % 2 * 5, n_slices, scales[(s + n_slices) % 3]);
         }
     }
-    check_gram(bench, x, MOST, N);
-    lors_view in = ops_copy_of(bench, x, 2 * N, 4);
-    lors_view one = ops_buffer_of(bench, 9, 8), many = ops_buffer_of(bench, 9, 8);
-    assert_ok(bench->ops->gram(bench->queue, one, in, N, 2, N));
+    check_gram(bench, 700, 703, 20, 1);
+}
+
+/* A block by itself, and a dot beside other slices: the same bits. */
+static void gram_does_not_depend_on_the_call(ops_bench *bench)
+{
+    enum { N = 20000, SLICES = 4, PAIRS = SLICES * (SLICES + 1) / 2 };
+    float *x = slices_of(N, N, SLICES, 1, 9);
+    lors_view from = ops_copy_of(bench, x, SLICES * N, 4);
+    lors_view one = ops_buffer_of(bench, 3 * PAIRS, 8), many = ops_buffer_of(bench, 3 * PAIRS, 8);
+    lors_view few = ops_buffer_of(bench, 9, 8);
+    assert_ok(bench->ops->gram(bench->queue, one, from, N, SLICES, N));
     for (uint64_t first = 0; first < N; first += LORS_BLOCK) {
         int64_t n = N - (int64_t)first < LORS_BLOCK ? N - (int64_t)first : LORS_BLOCK;
-        assert_ok(bench->ops->gram(bench->queue, lors_view_at(many, 24 * (first / LORS_BLOCK)),
-                                   lors_view_at(in, 4 * first), N, 2, n));
+        assert_ok(bench->ops->gram(bench->queue,
+                                   lors_view_at(many, 8 * PAIRS * (first / LORS_BLOCK)),
+                                   lors_view_at(from, 4 * first), N, SLICES, n));
     }
-    assert_memory_equal(ops_host(bench, one), ops_host(bench, many), 72);
+    assert_memory_equal(ops_host(bench, one), ops_host(bench, many), 3 * PAIRS * 8);
+    /* slices 2 and 3 alone: pairs (2,2), (2,3), (3,3) */
+    assert_ok(bench->ops->gram(bench->queue, few, lors_view_at(from, 2 * N * 4), N, 2, N));
+    const double *all = ops_host(bench, one), *pair = ops_host(bench, few);
+    for (int64_t block = 0; block < 3; block++) {
+        assert_memory_equal(&all[block * PAIRS + 7], &pair[3 * block], 3 * sizeof *all);
+    }
     free(x);
 }
 
 /* --- measure ---------------------------------------------------------------------------------- */
 
-static void check_measure(ops_bench *bench, const float *x, const uint8_t *masks, int64_t n)
+static void compare_measures(const double *sums, const float *x, const uint8_t *masks,
+                             int64_t stride, int32_t n_slices, int64_t n)
 {
-    enum { SLICES = 2, SUMS = 4 };
-    int64_t n_blocks = (n + LORS_BLOCK - 1) / LORS_BLOCK, n_sums = SLICES * SUMS * n_blocks;
-    lors_view in = ops_copy_of(bench, x, SLICES * n, 4), out = ops_buffer_of(bench, n_sums, 8);
-    lors_view kept = masks ? ops_copy_of(bench, masks, SLICES * n, 1) : LORS_NO_VIEW;
-    assert_ok(bench->ops->measure(bench->queue, out, in, kept, n, SLICES, n));
-    const double *sums = ops_host(bench, out);
-    for (int64_t block = 0; block < n_blocks; block++) {
+    for (int64_t block = 0; block < blocks_of(n); block++) {
         int64_t first = block * LORS_BLOCK, end = first + LORS_BLOCK < n ? first + LORS_BLOCK : n;
-        for (int64_t slice = 0; slice < SLICES; slice++) {
-            long double wanted[SUMS] = {0};
-            for (int64_t i = slice * n + first; i < slice * n + end; i++) {
-                long double size = fabsl((long double)x[i]);
-                wanted[0] += size;
-                wanted[1] += !masks || masks[i] ? size : 0;
-                wanted[2] += !masks || masks[i] ? size * size : 0;
-                wanted[3] += x[i] != 0;
+        for (int32_t slice = 0; slice < n_slices; slice++, sums += 4) {
+            long double all = 0, kept = 0, squares = 0;
+            int64_t n_set = 0;
+            for (int64_t i = first; i < end; i++) {
+                long double size = fabsl((long double)x[slice * stride + i]);
+                bool is_kept = !masks || masks[slice * stride + i] != 0;
+                all += size;
+                kept += is_kept ? size : 0;
+                squares += is_kept ? size * size : 0;
+                n_set += size != 0;
             }
-            for (int s = 0; s < SUMS; s++) {
-                double found = sums[(block * SLICES + slice) * SUMS + s];
-                expect(fabsl(found - wanted[s]) <= LORS_BLOCK * 0x1p-52L * wanted[s],
-                       "sum %d of slice %lld: %a", s, (long long)slice, found);
-            }
+            expect_sum(sums[0], all, all, "all magnitudes");
+            expect_sum(sums[1], kept, kept, "kept magnitudes");
+            expect_sum(sums[2], squares, squares, "kept squares");
+            assert_true(sums[3] == (double)n_set);
         }
     }
-    ops_record(bench, sums, (size_t)n_sums * sizeof *sums);
-    ops_clear(bench);
 }
 
-static void measure_sums_magnitudes(ops_bench *bench)
+static uint8_t *masks_for(float *x, int64_t n, uint64_t seed)
 {
-    enum { N = 20000 };
-    float *x = malloc(2 * N * sizeof *x);
-    uint8_t *masks = malloc(2 * N);
-    synth_values(x, 2 * N, 1e-3, 11);
-    for (int64_t i = 0; i < 2 * N; i++) {
-        masks[i] = i % 3 == 0 ? (uint8_t)(i % 255 + 1) : 0; /* any byte but 0 keeps */
-        x[i] = i % 7 == 0 ? (i % 2 ? 0.0f : -0.0f) : x[i];
+    uint8_t *masks = malloc((size_t)n + 1);
+    synth_stream stream = {seed, 0};
+    for (int64_t i = 0; i < n; i++) {
+        uint64_t bits = synth_bits(&stream);
+        masks[i] = bits % 3 == 0 ? 0 : bits % 3 == 1 ? 1 : 255;
+        x[i] = bits >> 8 & 3 ? x[i] : bits >> 10 & 1 ? 0.0f : -0.0f;
     }
-    for (int s = 0; s < N_SIZES; s++) {
-        check_measure(bench, x, masks, sizes[s]);
-        check_measure(bench, x, NULL, sizes[s]);
+    return masks;
+}
+
+static void check_measure(ops_bench *bench, int64_t n, int64_t stride, int32_t n_slices,
+                          double scale, bool masked)
+{
+    int64_t n_sums = blocks_of(n) * n_slices * 4, all = (n_slices - 1) * stride + n;
+    float *x = slices_of(n, stride, n_slices, scale, 16);
+    uint8_t *masks = masks_for(x, all, (uint64_t)n);
+    lors_view from = ops_copy_of(bench, x, all, 4), out = ops_buffer_of(bench, n_sums, 8);
+    lors_view kept = masked ? ops_copy_of(bench, masks, all, 1) : LORS_NO_VIEW;
+    assert_ok(bench->ops->measure(bench->queue, out, from, kept, stride, n_slices, n));
+    const double *sums = ops_host(bench, out);
+    compare_measures(sums, x, masked ? masks : NULL, stride, n_slices, n);
+    ops_record(bench, sums, (size_t)n_sums * sizeof *sums);
+    ops_clear(bench);
+    free(x);
+    free(masks);
+}
+
+static void measure_is_summed_by_blocks(ops_bench *bench)
+{
+    static const double scales[] = {1, 1e-38, 1e37};
+    for (int i = 0; i < 6 * N_SIZES; i++) {
+        int64_t n = sizes[i % N_SIZES];
+        check_measure(bench, n, n + i % 2 * 3, i / N_SIZES + 1, scales[i % 3], i % 4 < 2);
     }
+    check_measure(bench, 300, 300, 40, 1, true);
+}
+
+/* What is masked out counts as a magnitude and as a number that is not 0, and for nothing else. */
+static void measure_of_what_is_not_finite(ops_bench *bench)
+{
+    static const float x[] = {NAN, 1, -INFINITY, 2, INFINITY, -3, 0, -0.0f};
+    static const uint8_t masks[] = {0, 1, 0, 1, 0, 0, 1, 1};
+    lors_view from = ops_copy_of(bench, x, 8, 4), kept = ops_copy_of(bench, masks, 8, 1);
+    lors_view out = ops_buffer_of(bench, 4, 8);
+    assert_ok(bench->ops->measure(bench->queue, out, from, kept, 8, 1, 8));
+    const double *sums = ops_host(bench, out);
+    assert_true(isnan(sums[0]) && sums[1] == 3 && sums[2] == 5 && sums[3] == 6);
+    assert_ok(bench->ops->measure(bench->queue, out, lors_view_at(from, 4), LORS_NO_VIEW, 7, 1, 7));
+    sums = ops_host(bench, out);
+    assert_true(isinf(sums[0]) && isinf(sums[1]) && isinf(sums[2]) && sums[3] == 5);
+}
+
+static void measure_does_not_depend_on_the_call(ops_bench *bench)
+{
+    enum { N = 20000, SLICES = 3, SUMS = 4 * SLICES };
+    float *x = slices_of(N, N, SLICES, 1, 29);
+    uint8_t *masks = masks_for(x, SLICES * N, 30);
+    lors_view from = ops_copy_of(bench, x, SLICES * N, 4);
+    lors_view kept = ops_copy_of(bench, masks, SLICES * N, 1);
+    lors_view one = ops_buffer_of(bench, 3 * SUMS, 8), many = ops_buffer_of(bench, 3 * SUMS, 8);
+    assert_ok(bench->ops->measure(bench->queue, one, from, kept, N, SLICES, N));
+    for (uint64_t first = 0; first < N; first += LORS_BLOCK) {
+        int64_t n = N - (int64_t)first < LORS_BLOCK ? N - (int64_t)first : LORS_BLOCK;
+        assert_ok(bench->ops->measure(
+            bench->queue, lors_view_at(many, 8 * SUMS * (first / LORS_BLOCK)),
+            lors_view_at(from, 4 * first), lors_view_at(kept, first), N, SLICES, n));
+    }
+    assert_memory_equal(ops_host(bench, one), ops_host(bench, many), 3 * SUMS * 8);
     free(x);
     free(masks);
 }
@@ -288,7 +379,10 @@ int main(void)
         {"compare: bits", compare_looks_at_bits},
         {"compare: only sets", compare_only_sets},
         {"gram: by blocks", gram_is_summed_by_blocks},
-        {"measure: magnitudes by blocks", measure_sums_magnitudes},
+        {"gram: any call", gram_does_not_depend_on_the_call},
+        {"measure: by blocks", measure_is_summed_by_blocks},
+        {"measure: what is not finite", measure_of_what_is_not_finite},
+        {"measure: any call", measure_does_not_depend_on_the_call},
         {"choose: bits", choose_takes_bits},
     };
     return ops_run("vectors", cases, sizeof cases / sizeof *cases);
