@@ -36,6 +36,8 @@ static const char *const recipes[] = {
     "merge_method: lors\nbase_model: b\nparameters: {rank: 5, density: 0.1}\n" TWO,
     "name: s\nmerge_method: slerp\nbase_model: b\nmodels: [{model: m}]\nparameters: {t: 0.4}\n"
     "---\nmerge_method: ties\nbase_model: s\nparameters: {density: 0.3}\n" TWO,
+    "merge_method: tsv_m\nbase_model: b\n" TWO,
+    "merge_method: knots\nbase_model: b\n" TWO,
 };
 
 /* Cheap noise in f16: the bits of 13 of its 16 bits of a counter, exponents around 2^-4. */
