@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -41,13 +42,32 @@ bool lors_ckpt_file_is(const lors_ckpt_file *file, const struct stat *info)
            now.mtime_ns == file->mtime_ns && now.ctime_ns == file->ctime_ns;
 }
 
-lors_status lors_ckpt_fail_changed(const lors_ckpt_file *file)
+/* What happened to it, as far as its name and size tell. */
+static void tell_change(const lors_ckpt_file *file, const lors_ckpt_file *now, char out[96])
 {
-    char label[LORS_ESCAPED_MAX];
-    return lors_fail(LORS_ERR_INPUT,
-                     "%s: the file changed while it was read: run again when "
-                     "nothing writes to it",
-                     lors_label(file->path, label));
+    if (now->device != file->device || now->inode != file->inode) {
+        snprintf(out, 96, "replaced by another file");
+    } else if (now->n_bytes != file->n_bytes) {
+        snprintf(out, 96, "%s from %" PRIu64 " to %" PRIu64 " bytes",
+                 now->n_bytes < file->n_bytes ? "cut" : "extended", file->n_bytes, now->n_bytes);
+    } else if (now->mtime_ns != file->mtime_ns) {
+        snprintf(out, 96, "written to");
+    } else {
+        snprintf(out, 96, "changed: its names, owner or mode");
+    }
+}
+
+lors_status lors_ckpt_fail_changed(const lors_ckpt_file *file, const struct stat *info)
+{
+    char label[LORS_ESCAPED_MAX], change[96] = "removed";
+    lors_ckpt_file now = {0};
+    if (info) {
+        note_identity(&now, info);
+        tell_change(file, &now, change);
+    }
+    return lors_fail(LORS_ERR_IO,
+                     "%s: was %s while it was read: run again when nothing writes to it",
+                     lors_label(file->path, label), change);
 }
 
 lors_status lors_ckpt_check_unchanged(const lors_checkpoint *checkpoint)
@@ -55,8 +75,9 @@ lors_status lors_ckpt_check_unchanged(const lors_checkpoint *checkpoint)
     for (int32_t i = 0; i < checkpoint->n_files; i++) {
         struct stat info;
         const lors_ckpt_file *file = &checkpoint->files[i];
-        if (stat(file->path, &info) != 0 || !lors_ckpt_file_is(file, &info)) {
-            return lors_ckpt_fail_changed(file);
+        bool there = stat(file->path, &info) == 0;
+        if (!there || !lors_ckpt_file_is(file, &info)) {
+            return lors_ckpt_fail_changed(file, there ? &info : NULL);
         }
     }
     return LORS_OK;

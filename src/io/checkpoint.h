@@ -59,12 +59,13 @@ lors_status lors_ckpt_read_pages(lors_checkpoint *checkpoint, const lors_ckpt_te
  * while anything is read. */
 void lors_ckpt_choose_io(lors_checkpoint *checkpoint, lors_io io);
 
-/* Is this the file that was opened: same device, inode, size and times? If not, the sentence. */
+/* Is this the file that was opened: same device, inode, size and times? If not, the sentence says
+ * what happened to it; `info` NULL: it was removed. ERR_IO. */
 struct stat;
 bool lors_ckpt_file_is(const lors_ckpt_file *file, const struct stat *info);
-lors_status lors_ckpt_fail_changed(const lors_ckpt_file *file);
+lors_status lors_ckpt_fail_changed(const lors_ckpt_file *file, const struct stat *info);
 
-/* Has any file changed (size, inode, times) since it was opened? ERR_INPUT names it. */
+/* Has any file changed (size, inode, times) since it was opened? ERR_IO names it. */
 lors_status lors_ckpt_check_unchanged(const lors_checkpoint *checkpoint);
 
 /* May `path`, found inside `folder`, be read? Plain files and hub-cache links (snapshots/X ->

@@ -79,7 +79,7 @@ static lors_status open_handle(handle *h, const lors_ckpt_file *file, bool direc
         return LORS_OK;
     }
     lors_file_table()->close(h->fd);
-    return lors_ckpt_fail_changed(file);
+    return lors_ckpt_fail_changed(file, &info);
 }
 
 lors_status lors_handles_take(const lors_ckpt_file *file, bool direct, int *fd, int *slot)

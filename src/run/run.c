@@ -149,6 +149,18 @@ static lors_status open_run(lors_run_state *run, const char *out_path)
     return lors_staging_open(out_path, run->options->force, &run->staging);
 }
 
+/* A model that changed while it was read is why the run failed, whatever its bytes looked like. */
+static lors_status end_early(lors_run_state *run, lors_status status)
+{
+    char *sentence = lors_copy_text(lors_last_error());
+    bool changed = check_unchanged(run->plan) != LORS_OK;
+    if (!changed) {
+        lors_fail(status, "%s", sentence ? sentence : "out of memory");
+    }
+    lors_free(sentence);
+    return changed ? LORS_ERR_IO : status;
+}
+
 /* Nothing is read any more. */
 static void close_inputs(const lors_plan *plan)
 {
@@ -196,6 +208,8 @@ lors_status lors_run(lors_plan *plan, const char *out_path, const lors_run_optio
     lors_status status = open_run(&run, out_path);
     if (status == LORS_OK) {
         status = merge(&run, start, &made);
+        status = status == LORS_OK || status == LORS_ERR_CANCELLED ? status
+                                                                   : end_early(&run, status);
     }
     close_run(&run);
     if (status == LORS_OK && report) {

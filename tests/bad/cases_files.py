@@ -102,12 +102,14 @@ def removed(scene):
 
 
 def changing():
-    changed = "changed while it was read|truncated"
-    for number, act in ((29, truncated), (29, emptied), (30, rewritten), (30, grown),
-                        (30, replaced), (30, removed)):
+    for number, act, change in (
+            (29, truncated, r"cut from \d+ to 1000 bytes"),
+            (29, emptied, r"cut from \d+ to 0 bytes"),
+            (30, rewritten, "written to"), (30, grown, r"extended from \d+ to \d+ bytes"),
+            (30, replaced, "replaced by another file"), (30, removed, "removed")):
         yield case(number, act.__name__, big_models, merge(
-            4, "a/model.safetensors", changed, meddle=while_it_runs(act), changes=("a",),
-            memory=1 << 30))
+            6, f"a/model.safetensors: was {change} while it was read", meddle=while_it_runs(act),
+            changes=("a",), memory=1 << 30))
     for name in ("mem", "pagemap"):
         yield case(31, f"proc-{name}", lambda scene, name=name: scene.link(
             "a/model.safetensors", f"/proc/self/{name}"),

@@ -470,7 +470,7 @@ static void test_input_changed_while_read(void **unused)
     write_large_family();
     options.run.progress = watch;
     options.run.user = &w;
-    rm_merge_fails(TASK, "out", &options, LORS_ERR_INPUT, "n/model.safetensors");
+    rm_merge_fails(TASK, "out", &options, LORS_ERR_IO, "n/model.safetensors");
 }
 
 /* A sync of the output's weights once they are there: its last tensor is not all zero. */
@@ -494,7 +494,7 @@ static void test_input_changed_after_it_was_read(void **unused)
     lors_file_ops table = *lors_file_table();
     table.fsync = touch_and_sync;
     lors_file_set_table(&table);
-    rm_merge_fails(TASK, "out", NULL, LORS_ERR_INPUT, "b/model.safetensors");
+    rm_merge_fails(TASK, "out", NULL, LORS_ERR_IO, "b/model.safetensors");
     lors_file_set_table(NULL);
 }
 
