@@ -1,13 +1,11 @@
 /* staging.c - an output folder that appears whole or not at all.
  *
- * Beside OUT = PARENT/NAME there may be, all of them gone after a run:
+ * Beside OUT = PARENT/NAME there may be, all of them gone after a run that succeeds:
  *   .NAME.lors-lock     held with flock while a run writes to OUT
  *   .NAME.lors-staging  the folder being written; after an exchange, what OUT was before
  *   .NAME.lors-old      what OUT was before, where the file system cannot exchange
  * At every moment one of OUT and .NAME.lors-old is a whole model, if OUT was one before.
  */
-#include "io/staging.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -19,21 +17,11 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "io/label.h"
-
-struct lors_staging {
-    char *out, *parent;
-    char *lock, *staging, *old; /* paths as above */
-    int lock_fd;
-    bool force;
-    bool owns_staging; /* the staging folder is this run's, to be removed */
-    bool owns_old;     /* after the commit: what OUT was, likewise */
-    bool failed;       /* some file could not be written: never to be committed */
-    int open_files;
-};
+#include "io/staging_internal.h"
 
 /* ---- Paths ---------------------------------------------------------------------------------- */
 
-static bool exists(const char *path, struct stat *info)
+bool lors_staging_exists(const char *path, struct stat *info)
 {
     return lstat(path, info) == 0;
 }
@@ -66,6 +54,7 @@ static lors_status set_paths(lors_staging *staging, const char *out_path)
     if (!staging->out || !(staging->parent = lors_path_parent(staging->out)) ||
         !(staging->lock = beside(staging, ".lors-lock")) ||
         !(staging->staging = beside(staging, ".lors-staging")) ||
+        !(staging->note = lors_path_join(staging->staging, LORS_STAGING_NOTE)) ||
         !(staging->old = beside(staging, ".lors-old"))) {
         return lors_fail_memory(strlen(out_path));
     }
@@ -150,30 +139,6 @@ static void release_lock(lors_staging *staging)
 
 /* ---- What is there already ------------------------------------------------------------------ */
 
-/* The lock is free, so what lies beside OUT is of a run that was killed. Had it moved the older OUT
- * aside and not yet put the new one there, that one comes back. */
-static lors_status recover(const lors_staging *staging)
-{
-    struct stat info;
-    char label[LORS_ESCAPED_MAX];
-    bool has_out = exists(staging->out, &info), has_staging = exists(staging->staging, &info);
-    if (exists(staging->old, &info)) {
-        if (has_out && has_staging) {
-            return lors_fail(LORS_ERR_IO,
-                             "%s: an interrupted run put an older model aside here, and "
-                             "another one has taken its name since: move it away or remove it",
-                             lors_label(staging->old, label));
-        }
-        if (has_out) {
-            LORS_TRY(lors_file_remove_tree(staging->old));
-            LORS_TRY(lors_file_sync_folder(staging->parent)); /* see forget_old */
-        } else if (lors_file_table()->rename(staging->old, staging->out) != 0) {
-            return lors_file_fail(staging->old, "cannot be given its name back", errno);
-        }
-    }
-    return lors_file_remove_tree(staging->staging);
-}
-
 typedef struct findings {
     bool any, model, folders;
 } findings;
@@ -218,7 +183,7 @@ static lors_status check_out(const lors_staging *staging, bool *replaces)
     struct stat info;
     char label[LORS_ESCAPED_MAX];
     lors_label(staging->out, label);
-    *replaces = exists(staging->out, &info);
+    *replaces = lors_staging_exists(staging->out, &info);
     if (!*replaces) {
         return errno == ENOENT ? LORS_OK
                                : lors_file_fail(staging->out, "cannot be examined", errno);
@@ -266,22 +231,31 @@ static void clear_away(const char *path)
 
 /* ---- Opening -------------------------------------------------------------------------------- */
 
-static lors_status open_staging(lors_staging *staging, const char *out_path)
+/* OUT is looked at before an older staging folder is touched: a forgotten --force must not cost
+ * what an interrupted run has finished. */
+static lors_status open_staging(lors_staging *staging, const char *out_path, bool *found)
 {
     bool replaces = false;
     LORS_TRY(set_paths(staging, out_path));
     LORS_TRY(check_parent(staging));
     LORS_TRY(take_lock(staging));
-    LORS_TRY(recover(staging));
+    LORS_TRY(lors_staging_recover(staging));
     LORS_TRY(check_out(staging, &replaces));
-    if (lors_file_table()->mkdir(staging->staging, 0777) != 0) {
-        return lors_file_fail(staging->staging, "cannot be created", errno);
+    if (found) {
+        *found = lors_staging_is_left(staging);
+    }
+    if (!found || !*found) {
+        staging->discarded = lors_staging_has_note(staging);
+        LORS_TRY(lors_file_remove_tree(staging->staging));
+        if (lors_file_table()->mkdir(staging->staging, 0777) != 0) {
+            return lors_file_fail(staging->staging, "cannot be created", errno);
+        }
     }
     staging->owns_staging = true;
     return LORS_OK;
 }
 
-lors_status lors_staging_open(const char *out_path, bool force, lors_staging **out)
+static lors_status open_new(const char *out_path, bool force, bool *found, lors_staging **out)
 {
     *out = NULL;
     lors_staging *staging = lors_new(1, sizeof *staging);
@@ -290,13 +264,25 @@ lors_status lors_staging_open(const char *out_path, bool force, lors_staging **o
     }
     staging->lock_fd = -1;
     staging->force = force;
-    lors_status status = open_staging(staging, out_path);
+    lors_status status = open_staging(staging, out_path, found);
     if (status != LORS_OK) {
         lors_staging_close(staging);
         return status;
     }
     *out = staging;
     return LORS_OK;
+}
+
+lors_status lors_staging_open(const char *out_path, bool force, lors_staging **out)
+{
+    return open_new(out_path, force, NULL, out);
+}
+
+lors_status lors_staging_take_over(const char *out_path, bool force, bool *found,
+                                   lors_staging **out)
+{
+    *found = false;
+    return open_new(out_path, force, found, out);
 }
 
 void lors_staging_close(lors_staging *staging)
@@ -315,6 +301,7 @@ void lors_staging_close(lors_staging *staging)
     lors_free(staging->parent);
     lors_free(staging->lock);
     lors_free(staging->staging);
+    lors_free(staging->note);
     lors_free(staging->old);
     lors_free(staging);
 }
@@ -378,6 +365,7 @@ lors_status lors_staging_close_file(lors_staging *staging, const char *name, int
     staging->open_files--;
     if (status == LORS_OK) {
         status = lors_file_sync(fd, path);
+        staging->condemned = staging->condemned || status != LORS_OK;
     }
     if (status == LORS_OK) {
         status = lors_file_close(fd, path);
@@ -415,6 +403,9 @@ static lors_status copy_bytes(int from_fd, const char *from, int to_fd, const ch
         }
     }
     lors_free(buffer);
+    if (status == LORS_ERR_INPUT) {
+        return lors_fail_within(LORS_ERR_IO, "became shorter while it was copied");
+    }
     return status;
 }
 
@@ -522,6 +513,14 @@ static void forget_old(lors_staging *staging)
     (void)lors_file_sync_folder(staging->parent);
 }
 
+static lors_status remove_note(const lors_staging *staging)
+{
+    if (lors_file_table()->unlink(staging->note) != 0 && errno != ENOENT) {
+        return lors_file_fail(staging->note, "cannot be removed", errno);
+    }
+    return LORS_OK;
+}
+
 lors_status lors_staging_commit(lors_staging *staging)
 {
     bool replaces = false;
@@ -531,8 +530,9 @@ lors_status lors_staging_commit(lors_staging *staging)
         return lors_fail(LORS_ERR_IO, "%s: is not complete, a file of it could not be written",
                          lors_label(staging->out, label));
     }
-    LORS_TRY(lors_file_sync_folder(staging->staging));
     LORS_TRY(check_out(staging, &replaces)); /* again: hours may have passed */
+    LORS_TRY(remove_note(staging));
+    LORS_TRY(lors_file_sync_folder(staging->staging));
     LORS_TRY(put_in_place(staging, replaces, &swap));
     lors_status status = lors_file_sync_folder(staging->parent);
     if (status != LORS_OK) {

@@ -1,7 +1,8 @@
 /* staging.h - an output folder that appears whole or not at all.
  *
  * OUT is written as ".NAME.lors-staging" beside it, under a lock; commit syncs everything and gives
- * it its name by rename, or by exchange where an older OUT is to be replaced.
+ * it its name by rename, or by exchange where an older OUT is to be replaced. A run that ends early
+ * may leave that folder to a later one, with a note in it that says what is finished.
  */
 #ifndef LORS_IO_STAGING_H
 #define LORS_IO_STAGING_H
@@ -17,7 +18,17 @@ typedef struct lors_staging lors_staging;
  * unless `force`, and with force refuses to replace anything that does not look like a model folder
  * (neither empty nor holding a config.json or safetensors file). Errors: ERR_IO. */
 lors_status lors_staging_open(const char *out_path, bool force, lors_staging **out);
+/* The same, but a staging folder that an earlier run left becomes this run's as it is: *found. */
+lors_status lors_staging_take_over(const char *out_path, bool force, bool *found,
+                                   lors_staging **out);
+/* Did lors_staging_open remove what could have been taken over? */
+bool lors_staging_discarded(const lors_staging *staging);
 const char *lors_staging_path(const lors_staging *staging); /* of the staging folder */
+
+/* Of a folder taken over: remove everything in it but plain files whose names `keeps` wants (NULL:
+ * everything). */
+lors_status lors_staging_clear(lors_staging *staging,
+                               bool (*keeps)(const char *name, const void *user), const void *user);
 
 /* A file of known size in it, space reserved. Write with lors_file_write_at. */
 lors_status lors_staging_create_file(lors_staging *staging, const char *name, uint64_t n_bytes,
@@ -30,10 +41,23 @@ lors_status lors_staging_write(lors_staging *staging, const char *name, const vo
 /* A byte-for-byte copy of FOLDER/NAME. */
 lors_status lors_staging_copy(lors_staging *staging, const char *folder, const char *name);
 
-/* Sync the folder, give it its name, sync the parent, remove what it replaced. After success the
- * staging object is only to be closed. */
+/* The file of this name in the staging folder is a note to a later run, not part of the output. */
+#define LORS_STAGING_NOTE ".lors-journal"
+
+bool lors_staging_has_note(const lors_staging *staging);
+
+/* Sync the staging folder and its parent: what was created outlives a power failure. */
+lors_status lors_staging_sync(lors_staging *staging);
+/* Some file's sync failed: the system may show bytes that the disk does not have, so that what is
+ * there must not be left to a later run. */
+void lors_staging_condemn(lors_staging *staging);
+/* Leave the staging folder to a later run; false where it is condemned or has no note for it. */
+bool lors_staging_leave(lors_staging *staging);
+
+/* Remove the note, sync the folder, give it its name, sync the parent, remove what it replaced.
+ * After success the staging object is only to be closed. */
 lors_status lors_staging_commit(lors_staging *staging);
-/* Remove what is left and release the lock. NULL is allowed. */
+/* Remove what is left, unless it is left on purpose, and release the lock. NULL is allowed. */
 void lors_staging_close(lors_staging *staging);
 
 #endif
