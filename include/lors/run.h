@@ -31,8 +31,11 @@ typedef struct lors_progress {
 } lors_progress;
 
 /* Called about ten times a second from the calling thread of lors_run. Return true to cancel: the
- * run then removes what it wrote and returns ERR_CANCELLED. */
+ * run then returns ERR_CANCELLED. */
 typedef bool (*lors_progress_fn)(const lors_progress *progress, void *user);
+
+/* Called from the same thread with a sentence for the user that is no error. */
+typedef void (*lors_note_fn)(const char *sentence, void *user);
 
 typedef struct lors_run_options {
     size_t struct_size; /* sizeof(lors_run_options) */
@@ -46,12 +49,18 @@ typedef struct lors_run_options {
      * f64) and compared with what was written; -1: all, 0: none. */
     int64_t verify_tensors;
     lors_io io; /* how the models are read */
+    /* Go on from the tensors that an interrupted run to the same folder has finished. They are
+     * kept where version, recipe, options, devices and models (paths, sizes, times, headers) are
+     * the same and their bytes still have the hashes that were noted; else all is merged anew.
+     * The result has the same bytes either way. `note` is told what was found; may be NULL. */
+    bool resume;
+    lors_note_fn note;
 } lors_run_options;
 
 #define LORS_RUN_OPTIONS_INIT                                                          \
     {                                                                                  \
         sizeof(lors_run_options), false, false, LORS_NONFINITE_REFUSE, 0, 0, 32,       \
-            LORS_IO_AUTO                                                               \
+            LORS_IO_AUTO, false, 0                                                     \
     }
 
 typedef struct lors_report lors_report;
@@ -71,15 +80,21 @@ typedef struct lors_report_summary {
     int64_t n_rechecked;          /* tensors that verify computed once more */
     double worst_ratio;           /* of their low-rank parts: deviation over what is allowed */
     double finish_seconds;        /* of `seconds`: after the last tensor, hashing and committing */
+    int64_t n_resumed;            /* tensors that an interrupted run had finished: times and bytes
+                                     of the work are of this run alone */
 } lors_report_summary;
 
 /* Merge into the folder `out_path`. The folder appears only when it is complete and synced; until
- * then everything is in a staging folder beside it, which is removed on failure.
+ * then everything is in a staging folder beside it, which is removed on failure. Only where the run
+ * was cancelled, or reading or writing failed, after enough was finished to be noted (seconds, or
+ * some 100 MB), that folder is left for a run with `resume` (the sentence says so); a run without
+ * clears it, and so does one that cannot use it.
  *   plan     must have been made by lors_plan_create
  *   options  NULL: the defaults
  *   report   may be NULL; free with lors_report_free
  * Errors: ERR_IO (exists already, disk full, ...), ERR_NUMERICS, ERR_MISMATCH (an untied output
- * head), ERR_INPUT (a file changed while it was read), ERR_LIMIT, ERR_DEVICE, ERR_CANCELLED. */
+ * head), ERR_INPUT, ERR_LIMIT, ERR_DEVICE, ERR_CANCELLED. A model that changes while it is read is
+ * ERR_IO, whatever its bytes then looked like. */
 LORS_API lors_status lors_run(lors_plan *plan, const char *out_path,
                               const lors_run_options *options, lors_report **report);
 

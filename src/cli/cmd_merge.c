@@ -15,7 +15,7 @@
 typedef struct merge_settings {
     cli_plan_settings plan; /* first: the shared options fill it */
     const char *out_path, *nonfinite, *io;
-    bool force, dry_run, verify, verify_all;
+    bool force, resume, dry_run, verify, verify_all;
 } merge_settings;
 
 static const cli_option options[] = {
@@ -23,6 +23,10 @@ static const cli_option options[] = {
      "the folder to write; it appears only when it is complete"},
     {"force", 'f', CLI_FLAG, offsetof(merge_settings, force), NULL, NULL, 0, 0,
      "replace OUT if it exists, once the new one is complete"},
+    {"resume", 0, CLI_FLAG, offsetof(merge_settings, resume), NULL, NULL, 0, 0,
+     "go on from the tensors that an interrupted merge into OUT has\n"
+     "finished; from the beginning where version, recipe, options,\n"
+     "device or models are not the same any more"},
     {"dry-run", 'n', CLI_FLAG, offsetof(merge_settings, dry_run), NULL, NULL, 0, 0,
      "only show the plan, like 'lors plan'"},
     {"verify", 0, CLI_FLAG, offsetof(merge_settings, verify), NULL, NULL, 0, 0,
@@ -103,6 +107,9 @@ static void show_summary(const lors_plan *plan, const lors_report *report, const
     cli_out("  threads together         read %.2f s, compute %.2f s, write %.2f s; at the end hash "
             "and commit %.2f s\n",
             sum.read_seconds, sum.compute_seconds, sum.write_seconds, sum.finish_seconds);
+    if (sum.n_resumed > 0)
+        cli_out("  finished before          %" PRId64 " tensors, not in time and bytes\n",
+                sum.n_resumed);
     cli_out("  peak memory              %s\n", cli_format_bytes(sum.peak_bytes, peak));
     show_findings(&sum);
 }
@@ -120,6 +127,12 @@ static int show_json(const lors_report *report)
     return 0;
 }
 
+static void show_note(const char *sentence, void *user)
+{
+    (void)user;
+    cli_note("%s", sentence);
+}
+
 static int carry_out(const merge_settings *settings, lors_plan *plan)
 {
     lors_run_options run_options = LORS_RUN_OPTIONS_INIT;
@@ -129,6 +142,8 @@ static int carry_out(const merge_settings *settings, lors_plan *plan)
     int32_t n_warned = lors_plan_warning_count(plan);
     int exit_code = 0;
     run_options.force = settings->force;
+    run_options.resume = settings->resume;
+    run_options.note = settings->plan.quiet ? NULL : show_note;
     run_options.verify = settings->verify || settings->verify_all;
     run_options.verify_tensors = settings->verify_all ? -1 : run_options.verify_tensors;
     run_options.nonfinite = nonfinite_from(settings->nonfinite);
@@ -175,7 +190,8 @@ const cli_command cli_merge = {
     .example = "lors merge recipe.yaml -o merged\n"
                "lors merge recipe.yaml -o merged --dtype f16 --max-memory 1G --verify",
     .about = "Merge the models of a recipe (YAML) into the folder OUT, which then loads\n"
-             "like the base model's. On an error or an interrupt nothing is left behind.",
+             "like the base model's. On an error nothing is left behind; an interrupt or a full\n"
+             "disk after some seconds leaves the finished tensors beside OUT for --resume.",
     .options = options,
     .n_options = sizeof options / sizeof options[0],
     .shared = cli_plan_options,

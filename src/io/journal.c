@@ -119,7 +119,7 @@ lors_status lors_journal_sync(lors_journal *journal)
         return lors_fail_memory(journal->added.length);
     }
     if (journal->fd < 0) {
-        int fd = lors_file_table()->open(journal->path, O_WRONLY | O_NOFOLLOW | O_CLOEXEC, 0);
+        int fd = lors_file_open(journal->path, O_WRONLY | O_NOFOLLOW | O_CLOEXEC, 0);
         if (fd < 0) {
             return lors_file_fail(journal->path, "cannot be opened", errno);
         }

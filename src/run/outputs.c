@@ -132,6 +132,7 @@ static lors_status check_tensor(lors_run_state *run, lors_checkpoint *written, i
         lors_xxh hash = lors_xxh_of(piece, n);
         const lors_xxh *meant = &run->jobs[index].digests[job->n_models + 1][chunk];
         if (memcmp(&hash, meant, sizeof hash) != 0) {
+            lors_staging_condemn(run->staging);
             return lors_fail(LORS_ERR_IO,
                              "--verify: tensor '%s' was read back differently from what was "
                              "written, near byte %llu: the disk or memory is failing",

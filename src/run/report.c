@@ -42,13 +42,6 @@ static json_t *count_json(uint64_t value)
 
 /* --- inputs ----------------------------------------------------------------------------------- */
 
-static void append_hash(const lors_run_state *run, int64_t index, int32_t operand, uint64_t n_bytes,
-                        lors_text *out)
-{
-    lors_xxh hash = lors_run_fold_digests(run->jobs[index].digests[operand], n_bytes);
-    lors_text_append(out, hash.bytes, sizeof hash.bytes);
-}
-
 /* XXH3-128 over the hashes of all tensors read from a model, in output order: the same for any
  * sharding of it. */
 static json_t *content_json(const lors_run_state *run, const lors_checkpoint *model)
@@ -57,15 +50,15 @@ static json_t *content_json(const lors_run_state *run, const lors_checkpoint *mo
     lors_text all = {0};
     for (int64_t j = 0; j < plan->n_all_jobs; j++) {
         const lors_job *job = &plan->jobs[j];
-        if (!run->jobs[j].digests) {
+        if (!run->jobs[j].hashes) {
             continue;
         }
         if (job->reads_source && job->source_model == model) {
-            append_hash(run, j, 0, job->source->n_bytes, &all);
+            lors_text_append(&all, &run->jobs[j].hashes[0], sizeof(lors_xxh));
         }
         for (int32_t k = 0; k < job->n_models; k++) {
             if (job->input_models[k] == model) {
-                append_hash(run, j, k + 1, job->inputs[k]->n_bytes, &all);
+                lors_text_append(&all, &run->jobs[j].hashes[k + 1], sizeof(lors_xxh));
             }
         }
     }
@@ -199,7 +192,9 @@ static json_t *tensor_json(const lors_run_state *run, int64_t index)
     json_object_set_new(out, "shape", shape);
     json_object_set_new(out, "device", json_string(run->plan->devices[job->device].name));
     json_object_set_new(out, "seconds", real_json(state->seconds));
-    json_object_set_new(out, "xxh3", hash_json(state->started ? state->hash : lors_xxh_of("", 0)));
+    json_object_set_new(
+        out, "xxh3",
+        hash_json(state->hashes ? state->hashes[job->n_models + 1] : lors_xxh_of("", 0)));
     add_numbers(out, job, state);
     json_object_set_new(out, "models", models);
     return out;
@@ -288,6 +283,9 @@ static json_t *totals_json(const lors_report_summary *s)
         json_object_set_new(out, "rechecked_tensors", json_integer(s->n_rechecked));
         json_object_set_new(out, "worst_bound_ratio", real_json(s->worst_ratio));
     }
+    if (s->n_resumed > 0) {
+        json_object_set_new(out, "resumed_tensors", json_integer(s->n_resumed));
+    }
     json_object_set_new(out, "seconds", real_json(s->seconds));
     json_object_set_new(out, "peak_bytes", count_json(s->peak_bytes));
     json_t *read = stage_json(s->read_seconds, s->read_bytes);
@@ -299,11 +297,10 @@ static json_t *totals_json(const lors_report_summary *s)
     return out;
 }
 
-/* What the first of the devices is. */
-static const char *device_detail(const lors_plan *plan)
+const char *lors_run_device_detail(const lors_plan *plan, int32_t device)
 {
     for (int32_t i = 0; i < lors_device_count(); i++) {
-        if (strcmp(lors_device_at(i)->name, plan->devices[0].name) == 0) {
+        if (strcmp(lors_device_at(i)->name, plan->devices[device].name) == 0) {
             return lors_device_at(i)->detail;
         }
     }
@@ -316,7 +313,7 @@ static void add_header(json_t *root, const lors_run_state *run)
     json_object_set_new(root, "lors", json_string(LORS_VERSION));
     json_object_set_new(root, "method", json_string(plan->recipe->method->name));
     json_object_set_new(root, "device", json_string(plan->device));
-    json_object_set_new(root, "device_detail", lors_json_string(device_detail(plan)));
+    json_object_set_new(root, "device_detail", lors_json_string(lors_run_device_detail(plan, 0)));
     json_object_set_new(root, "exact", json_boolean(plan->exact));
     json_object_set_new(root, "workers", json_integer(plan->memory.n_workers));
     json_object_set_new(root, "seed", count_json(plan->seed));
@@ -342,6 +339,7 @@ lors_status lors_report_create(const lors_run_state *run, double seconds, lors_r
                                .read_bytes = totals.read_bytes,
                                .direct_bytes = totals.direct_bytes,
                                .written_bytes = totals.written_bytes,
+                               .n_resumed = run->n_kept,
                                .peak_bytes = lors_peak_memory(),
                                .n_rechecked = run->n_rechecked,
                                .worst_ratio = run->worst_ratio};
@@ -402,7 +400,7 @@ static lors_status add_files(json_t *files, const lors_run_state *run)
         const lors_shard *shard = &plan->shards[i];
         if (run->shards[i].sha256[0]) {
             add_hashed(files, shard->name, shard->n_bytes, run->shards[i].sha256);
-        } else { /* nothing was written after its header */
+        } else { /* this run wrote nothing after its header */
             LORS_TRY(add_file(files, folder, shard->name));
         }
     }

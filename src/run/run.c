@@ -1,4 +1,4 @@
-/* run.c - carry a plan out: stage, check, merge, write, hash, commit. */
+/* run.c - carry a plan out: stage, check, merge, write, hash, commit; or end early. */
 #include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
@@ -14,6 +14,7 @@
 #include "base/text.h"
 #include "base/threads.h"
 #include "io/handles.h"
+#include "io/label.h"
 #include "run/run_internal.h"
 
 /* --- before: is OUT a safe place? ------------------------------------------------------------- */
@@ -91,6 +92,12 @@ static lors_status check_out_place(const lors_plan *plan, const char *out_path)
 
 /* --- during ----------------------------------------------------------------------------------- */
 
+/* Could the same merge succeed another time? Wrong models and numbers stay wrong. */
+static bool may_resume(lors_status status)
+{
+    return status == LORS_ERR_CANCELLED || status == LORS_ERR_IO;
+}
+
 static lors_status check_unchanged(const lors_plan *plan)
 {
     for (int32_t k = 0; k < plan->n_models; k++) {
@@ -112,12 +119,22 @@ static void choose_io(const lors_plan *plan, lors_io io)
     }
 }
 
+/* All tensors. What is finished when the run is cancelled or a disk fails is noted at the end. */
+static lors_status merge_tensors(lors_run_state *run, double start)
+{
+    LORS_TRY(lors_run_journal_start(run));
+    lors_status status = lors_workers_run(run, start);
+    bool last = status == LORS_OK || may_resume(status);
+    lors_status noted = lors_run_journal_stop(run, last);
+    return status == LORS_OK ? noted : status;
+}
+
 static lors_status merge(lors_run_state *run, double start, lors_report **report)
 {
     choose_io(run->plan, run->options->io);
     LORS_TRY(lors_run_check_ties(run->plan));
-    LORS_TRY(lors_run_shards_create(run));
-    LORS_TRY(lors_workers_run(run, start));
+    LORS_TRY(lors_run_resume(run, start));
+    LORS_TRY(merge_tensors(run, start));
     double computed = lors_seconds();
     LORS_TRY(check_unchanged(run->plan));
     LORS_TRY(lors_run_write_side_files(run));
@@ -146,19 +163,49 @@ static lors_status open_run(lors_run_state *run, const char *out_path)
     LORS_TRY(lors_run_plan_recheck(run));
     LORS_TRY(lors_transfer_create(LORS_TRANSFER_THREADS, &run->transfer));
     LORS_TRY(lors_workers_open(run));
-    return lors_staging_open(out_path, run->options->force, &run->staging);
+    if (!run->options->resume) {
+        return lors_staging_open(out_path, run->options->force, &run->staging);
+    }
+    return lors_staging_take_over(out_path, run->options->force, &run->untouched, &run->staging);
 }
 
-/* A model that changed while it was read is why the run failed, whatever its bytes looked like. */
+/* Nothing is finished any more: say so where the user has asked for the end. */
+static lors_status fail_for_good(lors_status status)
+{
+    return status == LORS_ERR_CANCELLED ? lors_fail(status, "interrupted: nothing was written")
+                                        : status;
+}
+
+/* The run failed in the middle. A model that changed meanwhile is the reason, whatever its bytes
+ * then looked like; else what is finished may be left to a later run. */
 static lors_status end_early(lors_run_state *run, lors_status status)
 {
-    char *sentence = lors_copy_text(lors_last_error());
-    bool changed = check_unchanged(run->plan) != LORS_OK;
-    if (!changed) {
-        lors_fail(status, "%s", sentence ? sentence : "out of memory");
+    if (status != LORS_ERR_CANCELLED) {
+        char *sentence = lors_copy_text(lors_last_error());
+        bool changed = check_unchanged(run->plan) != LORS_OK;
+        if (!changed) {
+            lors_fail(status, "%s", sentence ? sentence : "out of memory");
+        }
+        lors_free(sentence);
+        if (changed) {
+            return LORS_ERR_IO;
+        }
     }
-    lors_free(sentence);
-    return changed ? LORS_ERR_IO : status;
+    bool useful = may_resume(status) && run->journal.n_recorded > 0;
+    if (!(useful || run->untouched) || !lors_staging_leave(run->staging)) {
+        return fail_for_good(status);
+    }
+    if (!useful) {
+        return status;
+    }
+    char label[LORS_ESCAPED_MAX];
+    return lors_fail(status,
+                     "%s: %lld of %lld tensors are finished and kept in %s: %srun again with "
+                     "--resume to go on from them, or without to start anew",
+                     lors_last_error(), (long long)run->journal.n_recorded,
+                     (long long)run->plan->n_jobs,
+                     lors_label(lors_staging_path(run->staging), label),
+                     status == LORS_ERR_IO ? "once that is mended " : "");
 }
 
 /* Nothing is read any more. */
@@ -181,6 +228,7 @@ static void close_run(lors_run_state *run)
     lors_transfer_free(run->transfer);
     lors_run_shards_free(run);
     close_inputs(run->plan); /* to list the staging folder takes a descriptor */
+    lors_journal_close(run->journal.file);
     lors_staging_close(run->staging);
     for (int64_t j = 0; run->jobs && j < run->plan->n_all_jobs; j++) {
         lors_run_job_clear(run, j);
@@ -188,6 +236,7 @@ static void close_run(lors_run_state *run)
     lors_plan_free(run->again);
     lors_free(run->jobs);
     lors_free(run->sentence);
+    pthread_cond_destroy(&run->journal.wake);
     pthread_cond_destroy(&run->changed);
     pthread_mutex_destroy(&run->lock);
 }
@@ -205,11 +254,11 @@ lors_status lors_run(lors_plan *plan, const char *out_path, const lors_run_optio
     lors_report *made = NULL;
     pthread_mutex_init(&run.lock, NULL);
     pthread_cond_init(&run.changed, NULL);
+    pthread_cond_init(&run.journal.wake, NULL);
     lors_status status = open_run(&run, out_path);
     if (status == LORS_OK) {
         status = merge(&run, start, &made);
-        status = status == LORS_OK || status == LORS_ERR_CANCELLED ? status
-                                                                   : end_early(&run, status);
+        status = status == LORS_OK ? status : end_early(&run, status);
     }
     close_run(&run);
     if (status == LORS_OK && report) {

@@ -9,6 +9,7 @@
 #include <lors/run.h>
 
 #include "base/hash.h"
+#include "io/journal.h"
 #include "io/staging.h"
 #include "io/transfer.h"
 #include "plan/plan_internal.h"
@@ -22,25 +23,47 @@ typedef struct lors_run_job {
     lors_store_block *blocks;    /* one per LORS_BLOCK elements, from first unit to last */
     lors_model_result *results;  /* [n_models] */
     bool *changed;               /* [n_models]: some element differs from the base */
-    lors_xxh **digests;          /* [1 + n_models + 1]: source, inputs, output, per chunk */
+    lors_xxh **digests;          /* [1 + n_models + 1]: source, inputs, output, per chunk; of a
+                                    finished job only the output's are left */
     unsigned char *kept;         /* of a stage: the result, until all that need it have ended */
     int32_t n_needed;            /* by so many jobs that have not ended */
     bool started;
+    bool resumed;                /* finished by an earlier run: nothing is left to do */
     int32_t phase, n_left;       /* phase in progress, and its units that are not done */
+    uint64_t n_unwritten;        /* bytes of the output */
 
     double update, loss;         /* Frobenius norms: of the update, of what rounding took */
     uint64_t n_input_nonfinite, n_overflow, n_nan;
     double seconds;
-    lors_xxh hash;               /* of the output's bytes */
+    lors_xxh *hashes;            /* [1 + n_models + 1]: of all bytes of each, once it is finished */
+    char *paths;                 /* of a resumed job: what its certificates' `path` point into */
 } lors_run_job;
 
 /* One weight file of the output. */
 typedef struct lors_run_shard {
     char *path;    /* in the staging folder */
+    bool found;    /* there already, with its header */
     int fd;        /* -1: not open */
+    bool syncing;  /* somebody is at it: others wait */
+    bool lost;     /* its sync failed: what is on the disk is not known any more */
     uint64_t left; /* data bytes that are not written yet */
     char sha256[LORS_SHA256_TEXT]; /* "" until the last of them is */
 } lors_run_shard;
+
+/* Finished tensors on their way into the journal. */
+typedef struct lors_run_journal {
+    lors_journal *file;   /* NULL: none is kept, as in the run of recheck.c */
+    pthread_t thread;
+    bool running;
+    pthread_cond_t wake;
+    /* Under the run's lock: */
+    int64_t *pending;     /* [n_jobs]: written, perhaps not on the disk yet */
+    int64_t n_pending;
+    uint64_t n_pending_bytes;
+    double since;         /* when the first of them was written */
+    bool stop;
+    int64_t n_recorded;   /* jobs, those of earlier runs included */
+} lors_run_journal;
 
 typedef struct lors_worker lors_worker;
 
@@ -51,6 +74,9 @@ typedef struct lors_run_state {
     lors_staging *staging;
     lors_run_shard *shards;
     lors_run_job *jobs;
+    int64_t n_kept;              /* jobs that earlier runs finished */
+    lors_run_journal journal;
+    bool untouched;              /* what an earlier run left is still as that run left it */
     lors_worker **workers;       /* [plan->memory.n_workers] */
     lors_plan *again;            /* NULL, or: the plan of recheck.c */
     lors_checkpoint *written;    /* NULL, or: compare with what was written instead of writing */
@@ -88,8 +114,36 @@ lors_status lors_run_job_settle(lors_call *call, lors_worker *w, const lors_job 
 lors_call lors_run_job_call(lors_run_state *run, int64_t index, lors_queue *queue);
 void lors_run_job_clear(lors_run_state *run, int64_t index);
 
-/* workers.c: have all workers with their memory (with less of it where it cannot be had), let them
- * work until all units are done, and tell the caller meanwhile. */
+/* journal_thread.c: a thread that brings finished tensors to the disk now and then, and notes them
+ * in the journal once they are there. Without a journal these do nothing. */
+lors_status lors_run_journal_start(lors_run_state *run);
+void lors_run_journal_add(lors_run_state *run, int64_t job); /* all its bytes are written */
+/* End the thread. `last`: what is finished by now is noted first, unless the run is over before
+ * anything was worth a note. Its failures are the run's. */
+lors_status lors_run_journal_stop(lors_run_state *run, bool last);
+/* For tests: how many bytes, and for how long, may be finished and not noted; 0: the defaults. */
+void lors_run_journal_pace(uint64_t n_bytes, double seconds);
+
+/* identity.c: everything that decides the output's bytes; the first record of the journal. */
+enum { LORS_RESUME_WHY = 4096 };
+lors_status lors_run_identity(const lors_run_state *run, lors_text *out);
+/* Is what was found in a journal another one? Then `why` says what differs. */
+bool lors_run_identity_differs(const lors_run_state *run, const lors_text *meant, const void *found,
+                               size_t n_bytes, char why[LORS_RESUME_WHY]);
+
+/* job_record.c: a record of a finished job. What is read and cannot be one of this merge is passed
+ * over. Errors: ERR_LIMIT. */
+size_t lors_run_record_bytes(const lors_run_state *run, int64_t job);
+void lors_run_record_write(lors_run_state *run, int64_t job, lors_text *out);
+lors_status lors_run_record_read(lors_run_state *run, const void *bytes, size_t n_bytes);
+
+/* resume.c: take over what an earlier run finished, and have a journal open. */
+lors_status lors_run_resume(lors_run_state *run, double start);
+
+/* workers.c: tell the caller how far the run is; have all workers with their memory (with less of
+ * it where it cannot be had), let them work until all units are done, and tell the caller
+ * meanwhile. */
+void lors_run_tell(lors_run_state *run, double start);
 lors_status lors_workers_open(lors_run_state *run);
 lors_status lors_workers_run(lors_run_state *run, double start);
 void lors_workers_close(lors_run_state *run);
@@ -99,11 +153,14 @@ lors_status lors_worker_open(lors_run_state *run, int32_t index, lors_worker **o
 void lors_worker_close(lors_worker *w); /* NULL is allowed */
 void *lors_worker_run(void *worker);    /* takes units until there are none; one thread */
 
-/* shards.c: create all; open one to write in it; tell how much was written: the last byte has it
- * hashed, synced and closed. open and written may be called from any thread. */
+/* shards.c: look which are there; create all others; open one to write in it; tell how much of a
+ * job was written: the last byte of a shard has it hashed, synced and closed. All but the first two
+ * may be called from any thread. */
+lors_status lors_run_shards_find(lors_run_state *run);
 lors_status lors_run_shards_create(lors_run_state *run);
 lors_status lors_run_shard_open(lors_run_state *run, int32_t index, int *fd);
-lors_status lors_run_shard_written(lors_run_state *run, int32_t index, uint64_t n_bytes);
+lors_status lors_run_shard_sync(lors_run_state *run, int32_t index);
+lors_status lors_run_written(lors_run_state *run, int64_t job, uint64_t n_bytes);
 void lors_run_shards_free(lors_run_state *run);
 
 /* ties.c: an output head that the base leaves out must equal what it is tied to; copied integers
@@ -124,6 +181,7 @@ lors_status lors_run_compare_output(lors_run_state *run, int64_t job, uint64_t o
                                     unsigned char *piece);
 
 /* report.c */
+const char *lors_run_device_detail(const lors_plan *plan, int32_t device); /* what it is */
 lors_status lors_report_create(const lors_run_state *run, double seconds, lors_report **out);
 /* All files of the staging folder with their hashes into the report, and lors.json there. */
 lors_status lors_report_write(lors_report *report, lors_run_state *run);

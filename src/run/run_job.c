@@ -13,6 +13,12 @@ static uint64_t block_count(uint64_t n)
     return (n + LORS_BLOCK - 1) / LORS_BLOCK;
 }
 
+/* Of the source (0) or an input (from 1 on). */
+static uint64_t operand_bytes(const lors_job *job, int32_t which)
+{
+    return which == 0 ? job->source->n_bytes : job->inputs[which - 1]->n_bytes;
+}
+
 static lors_status allocate_digests(const lors_job *job, lors_run_job *state)
 {
     int32_t n = job->n_models;
@@ -21,9 +27,7 @@ static lors_status allocate_digests(const lors_job *job, lors_run_job *state)
         return lors_fail_memory((size_t)n * sizeof *state->digests);
     }
     for (int32_t i = 0; i < n + 2; i++) {
-        uint64_t bytes = i == 0       ? job->source->n_bytes
-                         : i == n + 1 ? job->out_bytes
-                                      : job->inputs[i - 1]->n_bytes;
+        uint64_t bytes = i == n + 1 ? job->out_bytes : operand_bytes(job, i);
         size_t chunks = (size_t)lors_run_chunks(bytes) + 1;
         state->digests[i] = lors_new(chunks, sizeof **state->digests);
         if (!state->digests[i]) {
@@ -42,7 +46,9 @@ static lors_status allocate_job(lors_run_state *run, const lors_job *job, lors_r
     state->constants =
         lors_new((size_t)lors_method_constants(job->def, &call), sizeof *state->constants);
     state->blocks = lors_new(n_blocks + 1, sizeof *state->blocks);
-    if (!state->results || !state->changed || !state->constants || !state->blocks) {
+    state->hashes = lors_new(n + 1, sizeof *state->hashes);
+    if (!state->results || !state->changed || !state->constants || !state->blocks ||
+        !state->hashes) {
         return lors_fail_memory(n_blocks * sizeof *state->blocks);
     }
     LORS_TRY(allocate_digests(job, state));
@@ -91,6 +97,7 @@ lors_status lors_run_job_start(lors_run_state *run, int64_t index, lors_queue *q
     } else if (!state->started) {
         state->started = true;
         state->n_left = job->n_ranges;
+        state->n_unwritten = job->out_bytes;
         status = allocate_job(run, job, state);
         if (status == LORS_OK && job->n_ranges > 1 && job->def && job->def->begin) {
             status = begin_job(run, index, queue);
@@ -147,6 +154,20 @@ static void release_state(lors_run_state *run, int64_t index)
     lors_run_job *state = &run->jobs[index];
     plan->ops->release(plan->devices[plan->jobs[index].device].backend, state->state);
     state->state = NULL;
+}
+
+/* One hash each of what was read and of what was made. Of the latter --verify compares chunks. */
+static void fold_all(const lors_job *job, lors_run_job *state)
+{
+    for (int32_t i = 0; i < job->n_models + 2; i++) {
+        bool is_output = i == job->n_models + 1;
+        uint64_t bytes = is_output ? job->out_bytes : operand_bytes(job, i);
+        state->hashes[i] = lors_run_fold_digests(state->digests[i], bytes);
+        if (!is_output) {
+            lors_free(state->digests[i]);
+            state->digests[i] = NULL;
+        }
+    }
 }
 
 static void change_needs(lors_run_state *run, const lors_job *job, int32_t by)
@@ -208,7 +229,7 @@ static void end_job(lors_run_state *run, int64_t index)
     state->blocks = NULL;
     lors_free(state->constants);
     state->constants = NULL;
-    state->hash = lors_run_fold_digests(state->digests[job->n_models + 1], job->out_bytes);
+    fold_all(job, state);
     run->n_done_jobs += job->stage == 0;
     change_needs(run, job, -1);
 }
@@ -278,4 +299,7 @@ void lors_run_job_clear(lors_run_state *run, int64_t index)
     lors_free(state->constants);
     lors_free(state->results);
     lors_free(state->changed);
+    lors_free(state->hashes);
+    lors_free(state->paths);
+    *state = (lors_run_job){0};
 }

@@ -17,13 +17,18 @@
 
 /* --- steps ------------------------------------------------------------------------------------ */
 
+static bool is_ours(const lors_run_state *run, int64_t index, int32_t device)
+{
+    const lors_job *job = &run->plan->jobs[index];
+    return job->device == device && !job->skip && !run->jobs[index].resumed;
+}
+
 static int64_t claim_unit(lors_run_state *run, int32_t device)
 {
     const lors_plan *plan = run->plan;
     pthread_mutex_lock(&run->lock);
     int64_t unit = run->next_unit[device];
-    while (unit < plan->n_units && (plan->jobs[plan->units[unit].job].device != device ||
-                                    plan->jobs[plan->units[unit].job].skip)) {
+    while (unit < plan->n_units && !is_ours(run, plan->units[unit].job, device)) {
         unit++;
     }
     run->next_unit[device] = unit + 1;
@@ -160,7 +165,7 @@ static lors_status await_write(lors_worker *w)
     w->run->done_bytes += w->write.n_bytes;
     pthread_mutex_unlock(&w->run->lock);
     LORS_TRY(status);
-    return lors_run_shard_written(w->run, w->write_shard, w->write.n_bytes);
+    return lors_run_written(w->run, w->write_job, w->write.n_bytes);
 }
 
 /* Hash the finished unit and hand it to the writer; the buffer is free again after await_write. */
@@ -188,7 +193,7 @@ static lors_status begin_write(lors_worker *w, const lors_unit *unit)
     int fd = -1;
     LORS_TRY(lors_run_shard_open(w->run, job->shard, &fd));
     w->writing = true;
-    w->write_shard = job->shard;
+    w->write_job = unit->job;
     return lors_transfer_write(w->run->transfer, &w->write, fd, w->run->shards[job->shard].path,
                                job->out_offset + offset, bytes, (size_t)n_bytes);
 }

@@ -31,7 +31,7 @@ typedef struct lors_worker {
     lors_results found; /* of the unit at hand: views on the device */
     lors_transfer_req write;
     bool writing;
-    int32_t write_shard; /* where to */
+    int64_t write_job; /* whose bytes */
     double *weights, *numbers;
     unsigned char *check; /* LORS_CHUNK_BYTES, where outputs are compared, not written */
     int64_t cursor_unit;  /* what comes after the last step handed out */

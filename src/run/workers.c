@@ -73,7 +73,7 @@ lors_status lors_workers_open(lors_run_state *run)
 /* --- threads ---------------------------------------------------------------------------------- */
 
 /* Tell the caller how far the run is; cancel it when told so. */
-static void tell(lors_run_state *run, double start)
+void lors_run_tell(lors_run_state *run, double start)
 {
     const lors_plan *plan = run->plan;
     lors_progress progress = {.total_bytes = plan->read_bytes + plan->write_bytes,
@@ -84,7 +84,7 @@ static void tell(lors_run_state *run, double start)
     progress.done_tensors = run->n_done_jobs;
     pthread_mutex_unlock(&run->lock);
     if (run->options->progress(&progress, run->options->user)) {
-        lors_run_fail(run, lors_fail(LORS_ERR_CANCELLED, "interrupted: nothing was written"));
+        lors_run_fail(run, lors_fail(LORS_ERR_CANCELLED, "interrupted"));
     }
 }
 
@@ -98,7 +98,7 @@ static void watch(lors_run_state *run, double start)
         if (run->options->progress && run->status == LORS_OK && lors_seconds() >= due) {
             due = lors_seconds() + 1e-9 * TICK_NANOSECONDS;
             pthread_mutex_unlock(&run->lock);
-            tell(run, start);
+            lors_run_tell(run, start);
             pthread_mutex_lock(&run->lock);
             continue;
         }

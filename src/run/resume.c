@@ -1,0 +1,293 @@
+/* resume.c - what an earlier run finished is taken over: the journal says which tensors of which
+ * merge, their bytes in the staging folder are read again and must have the hashes it says. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/memory.h"
+#include "base/text.h"
+#include "base/threads.h"
+#include "run/run_internal.h"
+
+static char *journal_path(const lors_run_state *run)
+{
+    return lors_path_join(lors_staging_path(run->staging), LORS_STAGING_NOTE);
+}
+
+/* Room for the identity and a record of every tensor. */
+static uint64_t journal_bytes(const lors_run_state *run, const lors_text *identity)
+{
+    uint64_t n_bytes = LORS_JOURNAL_HEAD + identity->length;
+    for (int64_t j = 0; j < run->plan->n_jobs; j++) {
+        n_bytes += LORS_JOURNAL_HEAD + lors_run_record_bytes(run, j);
+    }
+    return n_bytes;
+}
+
+static void say(const lors_run_state *run, const char *sentence)
+{
+    if (run->options->note) {
+        run->options->note(sentence, run->options->user);
+    }
+}
+
+/* --- is it this merge? ------------------------------------------------------------------------ */
+
+/* Open the journal that was left and read its first record. *why: why it cannot be used. */
+static lors_status open_journal(lors_run_state *run, const lors_text *identity,
+                                char why[LORS_RESUME_WHY])
+{
+    const void *found = NULL;
+    size_t n_found = 0;
+    char *path = journal_path(run);
+    if (!path) {
+        return lors_fail_memory(sizeof LORS_STAGING_NOTE);
+    }
+    /* A tensor that was found damaged has more than one record. */
+    lors_status status = LORS_ERR_INPUT;
+    if (lors_staging_has_note(run->staging)) {
+        status = lors_journal_open(path, 4 * journal_bytes(run, identity), &run->journal.file);
+    }
+    lors_free(path);
+    if (status == LORS_ERR_IO) { /* the disk may be better another time */
+        return status;
+    }
+    if (status != LORS_OK || !lors_journal_next(run->journal.file, &found, &n_found)) {
+        snprintf(why, LORS_RESUME_WHY, "the interrupted run left no journal that can be read");
+        return LORS_OK;
+    }
+    lors_run_identity_differs(run, identity, found, n_found, why);
+    return LORS_OK;
+}
+
+static void close_journal(lors_run_state *run)
+{
+    lors_journal_close(run->journal.file);
+    run->journal.file = NULL;
+}
+
+/* --- are the bytes there? --------------------------------------------------------------------- */
+
+/* Read a tensor that was finished, and hash it as it was when it was written. */
+static lors_status hash_output(lors_run_state *run, int64_t index, int fd, unsigned char *piece)
+{
+    const lors_job *job = &run->plan->jobs[index];
+    const char *path = run->shards[job->shard].path;
+    size_t n_chunks = (size_t)lors_run_chunks(job->out_bytes);
+    lors_xxh *digests = lors_new(n_chunks + 1, sizeof *digests);
+    if (!digests) {
+        return lors_fail_memory(n_chunks * sizeof *digests);
+    }
+    run->jobs[index].digests[job->n_models + 1] = digests;
+    for (uint64_t at = 0; at < job->out_bytes; at += LORS_CHUNK_BYTES) {
+        uint64_t left = job->out_bytes - at;
+        size_t n = (size_t)(left < LORS_CHUNK_BYTES ? left : LORS_CHUNK_BYTES);
+        LORS_TRY(lors_file_read_at(fd, path, job->out_offset + at, piece, n));
+        digests[at / LORS_CHUNK_BYTES] = lors_xxh_of(piece, n);
+    }
+    return LORS_OK;
+}
+
+/* A tensor that is not there as it was is not kept; that is no error. */
+static bool is_whole(lors_run_state *run, int64_t index, unsigned char *piece)
+{
+    const lors_job *job = &run->plan->jobs[index];
+    const lors_run_job *state = &run->jobs[index];
+    int fd = -1;
+    if (!run->shards[job->shard].found ||
+        lors_file_open_read(run->shards[job->shard].path, &fd, NULL) != LORS_OK) {
+        return false;
+    }
+    bool whole = hash_output(run, index, fd, piece) == LORS_OK;
+    lors_file_table()->close(fd);
+    if (whole) {
+        lors_xxh hash = lors_run_fold_digests(state->digests[job->n_models + 1], job->out_bytes);
+        whole = memcmp(&hash, &state->hashes[job->n_models + 1], sizeof hash) == 0;
+    }
+    return whole;
+}
+
+static void keep_job(lors_run_state *run, int64_t index)
+{
+    const lors_job *job = &run->plan->jobs[index];
+    lors_job_info info;
+    lors_plan_job(run->plan, index, &info);
+    run->jobs[index].resumed = true;
+    run->shards[job->shard].left -= job->out_bytes;
+    run->n_kept++;
+    pthread_mutex_lock(&run->lock);
+    run->done_bytes += info.read_bytes + info.write_bytes;
+    run->n_done_jobs++;
+    pthread_mutex_unlock(&run->lock);
+}
+
+/* Check all tensors that have a record. The caller is told meanwhile, and may cancel. */
+static lors_status check_jobs(lors_run_state *run, double start)
+{
+    double due = 0;
+    unsigned char *piece = lors_alloc(LORS_CHUNK_BYTES);
+    if (!piece) {
+        return lors_fail_memory(LORS_CHUNK_BYTES);
+    }
+    for (int64_t j = 0; j < run->plan->n_jobs && run->status == LORS_OK; j++) {
+        if (!run->jobs[j].hashes) {
+            continue;
+        }
+        if (is_whole(run, j, piece)) {
+            keep_job(run, j);
+        } else {
+            lors_run_job_clear(run, j);
+        }
+        if (run->options->progress && lors_seconds() >= due) {
+            due = lors_seconds() + 0.1;
+            lors_run_tell(run, start);
+        }
+    }
+    lors_free(piece);
+    return run->status == LORS_OK
+               ? LORS_OK
+               : lors_fail(run->status, "%s", run->sentence ? run->sentence : "out of memory");
+}
+
+static lors_status read_records(lors_run_state *run)
+{
+    const void *record = NULL;
+    size_t n_bytes = 0;
+    while (lors_journal_next(run->journal.file, &record, &n_bytes)) {
+        LORS_TRY(lors_run_record_read(run, record, n_bytes));
+    }
+    for (int64_t j = 0; j < run->plan->n_jobs; j++) {
+        run->journal.n_recorded += run->jobs[j].hashes != NULL;
+    }
+    return LORS_OK;
+}
+
+/* --- the whole -------------------------------------------------------------------------------- */
+
+static bool is_part(const char *name, const void *user)
+{
+    const lors_run_state *run = user;
+    bool part = strcmp(name, LORS_STAGING_NOTE) == 0;
+    for (int32_t i = 0; i < run->plan->n_shards && !part; i++) {
+        part = run->shards[i].found && strcmp(name, run->plan->shards[i].name) == 0;
+    }
+    return part;
+}
+
+static bool is_any(const char *name, const void *user)
+{
+    (void)name;
+    (void)user;
+    return true;
+}
+
+static void say_kept(const lors_run_state *run, int64_t n_damaged)
+{
+    char sentence[256], damaged[128] = "";
+    if (n_damaged > 0) {
+        snprintf(damaged, sizeof damaged,
+                 "; %lld more had been finished, but their bytes are not there",
+                 (long long)n_damaged);
+    }
+    snprintf(sentence, sizeof sentence, "going on from %lld of %lld tensors%s",
+             (long long)run->n_kept, (long long)run->plan->n_jobs, damaged);
+    say(run, sentence);
+}
+
+/* Take over what can be; nothing is kept where `why` says so. */
+static lors_status take_over(lors_run_state *run, const lors_text *identity, double start,
+                             char why[LORS_RESUME_WHY])
+{
+    LORS_TRY(open_journal(run, identity, why));
+    if (why[0]) {
+        return LORS_OK;
+    }
+    LORS_TRY(lors_run_shards_find(run));
+    LORS_TRY(read_records(run));
+    LORS_TRY(check_jobs(run, start));
+    if (run->n_kept == 0) {
+        snprintf(why, LORS_RESUME_WHY, "the interrupted run finished no tensor");
+        return LORS_OK;
+    }
+    say_kept(run, run->journal.n_recorded - run->n_kept);
+    run->journal.n_recorded = run->n_kept;
+    run->untouched = false;
+    return lors_staging_clear(run->staging, is_part, run);
+}
+
+/* Nothing that was found can be used: as if nothing had been there. */
+static lors_status start_anew(lors_run_state *run, const char *why)
+{
+    char sentence[LORS_RESUME_WHY + 64];
+    snprintf(sentence, sizeof sentence, "%s: starting from the beginning", why);
+    say(run, sentence);
+    close_journal(run);
+    lors_run_shards_free(run);
+    run->n_kept = 0;
+    run->journal.n_recorded = 0;
+    run->untouched = false;
+    return lors_staging_clear(run->staging, NULL, NULL);
+}
+
+static lors_status create_journal(lors_run_state *run, const lors_text *identity)
+{
+    char *path = journal_path(run);
+    if (!path) {
+        return lors_fail_memory(sizeof LORS_STAGING_NOTE);
+    }
+    lors_status status =
+        lors_journal_create(path, journal_bytes(run, identity), &run->journal.file);
+    lors_free(path);
+    LORS_TRY(status);
+    lors_journal_add(run->journal.file, identity->bytes, identity->length);
+    return LORS_OK; /* goes to the disk with the first tensor's record */
+}
+
+static lors_status resume(lors_run_state *run, const lors_text *identity, double start)
+{
+    char why[LORS_RESUME_WHY] = "";
+    if (run->untouched) {
+        LORS_TRY(lors_staging_clear(run->staging, is_any, NULL)); /* links and the like go */
+        LORS_TRY(take_over(run, identity, start, why));
+    } else if (run->options->resume) {
+        say(run, "no interrupted run has left anything: starting from the beginning");
+    } else if (lors_staging_discarded(run->staging)) {
+        say(run,
+            "what an interrupted run had left is removed (--resume would have gone on from it)");
+    }
+    if (why[0]) {
+        LORS_TRY(start_anew(run, why));
+    }
+    LORS_TRY(lors_run_shards_create(run));
+    if (!run->journal.file) {
+        LORS_TRY(create_journal(run, identity));
+    }
+    return lors_staging_sync(run->staging);
+}
+
+/* What a stage made is in memory alone: a recipe of several documents keeps no journal. */
+static lors_status begin_stages(lors_run_state *run)
+{
+    if (run->options->resume) {
+        say(run, "a recipe of several documents cannot be resumed: starting from the beginning");
+    }
+    run->untouched = false;
+    LORS_TRY(lors_staging_clear(run->staging, NULL, NULL));
+    LORS_TRY(lors_run_shards_create(run));
+    return lors_staging_sync(run->staging);
+}
+
+lors_status lors_run_resume(lors_run_state *run, double start)
+{
+    if (run->plan->n_stages > 0) {
+        return begin_stages(run);
+    }
+    lors_text identity = {0};
+    lors_status status = lors_run_identity(run, &identity);
+    if (status == LORS_OK) {
+        status = resume(run, &identity, start);
+    }
+    lors_text_clear(&identity);
+    return status;
+}
