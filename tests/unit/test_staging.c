@@ -530,64 +530,6 @@ static void test_memory(void **state)
     }
 }
 
-/* ---- Left to a later run -------------------------------------------------------------------- */
-
-static bool keeps_weights(const char *name, const void *user)
-{
-    (void)user;
-    return strcmp(name, "model.safetensors") == 0;
-}
-
-/* Only with a note, and not after a sync that failed. */
-static void test_left(void **state)
-{
-    (void)state;
-    lors_staging *staging = NULL;
-    bool found = true;
-    for (int note = 0; note < 2; note++) {
-        for (int condemned = 0; condemned < 2; condemned++) {
-            assert_int_equal(lors_staging_open(io_path("out"), false, &staging), LORS_OK);
-            assert_int_equal(fill(staging), LORS_OK);
-            if (note) {
-                io_write_text(io_path(".out.lors-staging/" LORS_STAGING_NOTE), "x");
-            }
-            if (condemned) {
-                lors_staging_condemn(staging);
-            }
-            assert_int_equal(lors_staging_leave(staging), note && !condemned);
-            lors_staging_close(staging);
-            assert_int_equal(io_exists(io_path(".out.lors-staging")), note && !condemned);
-            lors_staging_take_over(io_path("out"), false, &found, &staging);
-            assert_int_equal(found, note && !condemned);
-            lors_staging_close(staging);
-        }
-    }
-}
-
-/* A folder taken over keeps what is wanted and is a plain file; the note is no part of OUT. */
-static void test_taken_over(void **state)
-{
-    (void)state;
-    lors_staging *staging = NULL;
-    bool found = false;
-    io_mkdir(io_path(".out.lors-staging"));
-    io_mkdir(io_path(".out.lors-staging/folder"));
-    io_write_text(io_path(".out.lors-staging/model.safetensors"), "new");
-    io_write_text(io_path(".out.lors-staging/" LORS_STAGING_NOTE), "x");
-    io_link("../base/vocab.json", io_path(".out.lors-staging/link"));
-    assert_int_equal(lors_staging_take_over(io_path("out"), false, &found, &staging), LORS_OK);
-    assert_true(found && lors_staging_has_note(staging));
-    assert_int_equal(lors_staging_clear(staging, keeps_weights, NULL), LORS_OK);
-    assert_int_equal(io_count(io_path(".out.lors-staging")), 1);
-    assert_false(lors_staging_has_note(staging));
-    io_write_text(io_path(".out.lors-staging/" LORS_STAGING_NOTE), "x");
-    assert_int_equal(lors_staging_commit(staging), LORS_OK);
-    lors_staging_close(staging);
-    assert_true(io_holds(io_path("out/model.safetensors"), "new"));
-    assert_int_equal(io_count(io_path("out")), 1);
-    assert_true(io_holds(io_path("base/vocab.json"), "copied"));
-}
-
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -606,8 +548,6 @@ int main(void)
         TEST(test_stale),
         TEST(test_ambiguous),
         TEST(test_memory),
-        TEST(test_left),
-        TEST(test_taken_over),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
