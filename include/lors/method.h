@@ -46,6 +46,7 @@ typedef struct lors_method_info {
                             (linear); otherwise such an entry is dropped, its task vector being 0 */
     bool compat_base_joins; /* with `compat: mergekit` the base is one of the models */
     bool uses_matrices;  /* treats whole matrices (low rank) within its scope */
+    const char *cost;    /* what a tensor costs beside being read and written, in words */
     const char *scope;   /* the default scope in words ("attention, mlp"; "every tensor") */
     int32_t n_params;
     const lors_param_info *params;

@@ -103,8 +103,9 @@ static void show_method(const lors_method_info *method)
         cli_out("\nModels: exactly %" PRId32, method->min_models);
     else
         cli_out("\nModels: %" PRId32 " to %" PRId32, method->min_models, method->max_models);
-    cli_out(", base_model %s\nScope:  %s\nPaper:  %s\n",
-            method->needs_base ? "required" : "optional", method->scope, method->paper);
+    cli_out(", base_model %s\nScope:  %s\nCost:   %s\nPaper:  %s\n",
+            method->needs_base ? "required" : "optional", method->scope, method->cost,
+            method->paper);
     if (method->n_params == 0) {
         cli_out("\nParameters: none\n");
         return;
@@ -152,6 +153,7 @@ static json_t *method_json(const lors_method_info *method, bool *failed)
     cli_json_put(item, "formula", cli_json_text(method->formula), failed);
     cli_json_put(item, "paper", cli_json_text(method->paper), failed);
     cli_json_put(item, "scope", cli_json_text(method->scope), failed);
+    cli_json_put(item, "cost", cli_json_text(method->cost), failed);
     cli_json_put(item, "needs_base", json_boolean(method->needs_base), failed);
     cli_json_put(item, "min_models", json_integer(method->min_models), failed);
     cli_json_put(item, "max_models",

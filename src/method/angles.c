@@ -270,8 +270,8 @@ static const row nuslerp_row = {lors_angles_nuslerp}, multislerp_row = {lors_ang
                    "W = [W0 +] sin((1-t) omega)/sin(omega) x_1 + sin(t omega)/sin(omega) x_2\n" \
                    "W = [W0 +] (1-t) x_1 + t x_2 where sin(omega) < 1e-8 or an x_k is 0", \
         .paper = "mergekit; Shoemake 1985", .takes_base = true, .min_models = 2, .max_models = 2, \
-        .scope = "every tensor", .n_params = LORS_COUNT_OF(nuslerp_params), \
-        .params = nuslerp_params \
+        .scope = "every tensor", .cost = LORS_COST_NORMS, \
+        .n_params = LORS_COUNT_OF(nuslerp_params), .params = nuslerp_params \
     }
 
 const lors_method_def lors_method_nuslerp = {
@@ -293,6 +293,7 @@ const lors_method_def lors_method_multislerp = {
              .min_models = 1,
              .max_models = LORS_ANGLES_MOST,
              .scope = "every tensor",
+             .cost = LORS_COST_NORMS,
              .n_params = LORS_COUNT_OF(multislerp_params),
              .params = multislerp_params},
     COMMON(multislerp_row),
@@ -313,6 +314,7 @@ const lors_method_def lors_method_karcher = {
              .base_is_model = true,
              .compat_base_joins = true,
              .scope = "every tensor",
+             .cost = LORS_COST_NORMS,
              .n_params = LORS_COUNT_OF(karcher_params),
              .params = karcher_params},
     COMMON(karcher_row),
@@ -328,7 +330,7 @@ const lors_method_def lors_method_karcher = {
         .formula = "c = mean over i < j of cos(W_i - W0, W_j - W0); t = N c / (1 + (N - 1) c)\n" \
                    "W = W0 + t (mean_k W_k - W0), t limited to 0 .. 1", \
         .paper = "Model Stock, arXiv 2403.19522", .needs_base = true, .min_models = 2, \
-        .max_models = LORS_ANGLES_MOST, .scope = "every tensor", \
+        .max_models = LORS_ANGLES_MOST, .scope = "every tensor", .cost = LORS_COST_NORMS, \
         .n_params = LORS_COUNT_OF(model_stock_params), .params = model_stock_params \
     }
 
@@ -349,6 +351,7 @@ const lors_method_def lors_method_metagpt = {
              .min_models = 1,
              .max_models = LORS_ANGLES_MOST,
              .scope = "every tensor",
+             .cost = LORS_COST_NORMS,
              .n_params = LORS_COUNT_OF(metagpt_params),
              .params = metagpt_params},
     COMMON(metagpt_row),
@@ -366,6 +369,7 @@ const lors_method_def lors_method_geometric_median = {
              .min_models = 1,
              .max_models = LORS_ANGLES_MOST,
              .scope = "every tensor",
+             .cost = LORS_COST_NORMS,
              .n_params = LORS_COUNT_OF(geometric_median_params),
              .params = geometric_median_params},
     COMMON(geometric_median_row),

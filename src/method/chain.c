@@ -240,6 +240,7 @@ const lors_method_def lors_method_chain = {
              .needs_base = true,
              .min_models = 1,
              .scope = "every tensor",
+             .cost = LORS_COST_LOW_RANK,
              .n_params = LORS_COUNT_OF(params),
              .params = params},
     .adds_to_base = true,

@@ -82,6 +82,7 @@ static const row nearswap = {LORS_COLUMN_CLAMP, false, 1}, ram = {LORS_COLUMN_AC
                  .min_models = 1, \
                  .max_models = most, \
                  .scope = "every tensor", \
+                 .cost = LORS_COST_ONE_PASS, \
                  .n_params = LORS_COUNT_OF(its_params), \
                  .params = its_params}, \
         .row = &its_row, .adds_to_base = true, .is_base = is_base, .apply = apply \

@@ -38,6 +38,7 @@ const lors_method_def lors_method_linear = {
              .min_models = 1,
              .base_is_model = true,
              .scope = "every tensor",
+             .cost = LORS_COST_ONE_PASS,
              .n_params = LORS_COUNT_OF(params),
              .params = params},
     .check = check,

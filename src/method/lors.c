@@ -172,6 +172,7 @@ const lors_method_def lors_method_lors = {
              .min_models = 1,
              .uses_matrices = true,
              .scope = "attention, mlp (2-D weights)",
+             .cost = LORS_COST_LOW_RANK,
              .n_params = LORS_COUNT_OF(params),
              .params = params},
     .adds_to_base = true,

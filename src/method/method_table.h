@@ -20,6 +20,15 @@ extern const lors_method_def lors_method_sce, lors_method_chain;
 extern const lors_method_def lors_method_tsv_m, lors_method_iso_c, lors_method_iso_cts,
     lors_method_star, lors_method_wudi, lors_method_knots;
 
+/* What a tensor costs beside being read and written. */
+#define LORS_COST_ONE_PASS "one pass over the elements"
+#define LORS_COST_SELECTION                                                                    \
+    "an exact selection: passes more, read again only where a tensor is more than a unit of work"
+#define LORS_COST_RANKS "ranks of each row: a sort of it"
+#define LORS_COST_NORMS "dot products, then a sum: two passes"
+#define LORS_COST_LOW_RANK "of matrices a low-rank part and a selection; else one pass"
+#define LORS_COST_SPECTRUM "of matrices the spectra: eigenproblems of the short side; else one pass"
+
 #define LORS_COUNT_OF(array) ((int32_t)(sizeof(array) / sizeof *(array)))
 
 /* name, kind, per model, required, minimum, maximum, minimum open, default in words, as a number */

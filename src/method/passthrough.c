@@ -36,6 +36,7 @@ const lors_method_def lors_method_passthrough = {
              .max_models = 1,
              .base_is_model = true,
              .scope = "every tensor",
+             .cost = LORS_COST_ONE_PASS,
              .n_params = LORS_COUNT_OF(params),
              .params = params},
     .is_base = is_unscaled,

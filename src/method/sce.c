@@ -182,6 +182,7 @@ const lors_method_def lors_method_sce = {
              .needs_base = true,
              .min_models = 1,
              .scope = "every tensor",
+             .cost = LORS_COST_SELECTION,
              .n_params = LORS_COUNT_OF(params),
              .params = params},
     .adds_to_base = true,

@@ -86,6 +86,7 @@ const lors_method_def lors_method_slerp = {
              .min_models = 1,
              .max_models = 1,
              .scope = "every tensor",
+             .cost = LORS_COST_NORMS,
              .n_params = LORS_COUNT_OF(params),
              .params = params},
     .surveys = surveys,

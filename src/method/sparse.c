@@ -447,7 +447,7 @@ static const row largest = {LORS_KEEP_LARGEST, true, 0},
     "in a row of n\n" \
     "T_k = entries of W_k - W0, each kept with probability p and divided by it\n"
 
-#define METHOD(called, in_short, how, published, its_row, its_params, in_rows) \
+#define METHOD(called, in_short, how, published, its_row, its_params, in_rows, its_cost) \
     { \
         .info = {.name = called, \
                  .summary = in_short, \
@@ -456,6 +456,7 @@ static const row largest = {LORS_KEEP_LARGEST, true, 0},
                  .needs_base = true, \
                  .min_models = 1, \
                  .scope = "every tensor", \
+                 .cost = its_cost, \
                  .n_params = LORS_COUNT_OF(its_params), \
                  .params = its_params}, \
         .row = &its_row, .adds_to_base = true, .by_rows = in_rows, \
@@ -469,37 +470,42 @@ static const row largest = {LORS_KEEP_LARGEST, true, 0},
 
 const lors_method_def lors_method_ties =
     METHOD("ties", "trim task vectors, elect a sign per element, average those that agree",
-           LARGEST ELECTED, "TIES-Merging, arXiv 2306.01708", largest, ties_params, false);
+           LARGEST ELECTED, "TIES-Merging, arXiv 2306.01708", largest, ties_params, false,
+           LORS_COST_SELECTION);
 
-const lors_method_def lors_method_dare_linear =
-    METHOD("dare_linear", "drop entries of the task vectors at random, rescale, and add",
-           RANDOM SUM, "DARE, arXiv 2311.03099", random_linear, dare_linear_params, false);
+const lors_method_def lors_method_dare_linear = METHOD(
+    "dare_linear", "drop entries of the task vectors at random, rescale, and add", RANDOM SUM,
+    "DARE, arXiv 2311.03099", random_linear, dare_linear_params, false, LORS_COST_ONE_PASS);
 
 const lors_method_def lors_method_dare_ties = METHOD(
     "dare_ties", "drop entries of the task vectors at random, rescale, elect a sign, and add",
-    RANDOM ELECTED, "DARE, arXiv 2311.03099", random_ties, dare_ties_params, false);
+    RANDOM ELECTED, "DARE, arXiv 2311.03099", random_ties, dare_ties_params, false,
+    LORS_COST_ONE_PASS);
 
 const lors_method_def lors_method_della =
     METHOD("della", "drop entries at random, small ones more often, elect a sign, and average",
-           RANKED ELECTED, "DELLA-Merging, arXiv 2406.11617", ranked_ties, della_params, true);
+           RANKED ELECTED, "DELLA-Merging, arXiv 2406.11617", ranked_ties, della_params, true,
+           LORS_COST_RANKS);
 
-const lors_method_def lors_method_della_linear =
-    METHOD("della_linear", "drop entries at random, small ones more often, and add", RANKED SUM,
-           "DELLA-Merging, arXiv 2406.11617", ranked_linear, della_linear_params, true);
+const lors_method_def lors_method_della_linear = METHOD(
+    "della_linear", "drop entries at random, small ones more often, and add", RANKED SUM,
+    "DELLA-Merging, arXiv 2406.11617", ranked_linear, della_linear_params, true, LORS_COST_RANKS);
 
-const lors_method_def lors_method_breadcrumbs = METHOD(
-    "breadcrumbs", "drop the largest and the small entries of the task vectors, and add",
-    WINDOW SUM, "Model Breadcrumbs, arXiv 2312.06795", window_linear, breadcrumbs_params, false);
+const lors_method_def lors_method_breadcrumbs =
+    METHOD("breadcrumbs", "drop the largest and the small entries of the task vectors, and add",
+           WINDOW SUM, "Model Breadcrumbs, arXiv 2312.06795", window_linear, breadcrumbs_params,
+           false, LORS_COST_SELECTION);
 
 const lors_method_def lors_method_breadcrumbs_ties =
     METHOD("breadcrumbs_ties", "drop the largest and the small entries, elect a sign, and add",
            WINDOW ELECTED, "Model Breadcrumbs, arXiv 2312.06795", window_ties,
-           breadcrumbs_ties_params, false);
+           breadcrumbs_ties_params, false, LORS_COST_SELECTION);
 
 /* What no method of the table does: the largest, without an election. */
 static const row largest_linear = {LORS_KEEP_LARGEST, false, 0};
-static const lors_method_def sparse_largest_linear = METHOD(
-    "sparse", "trim task vectors, and add", LARGEST SUM, "", largest_linear, ties_params, false);
+static const lors_method_def sparse_largest_linear =
+    METHOD("sparse", "trim task vectors, and add", LARGEST SUM, "", largest_linear, ties_params,
+           false, LORS_COST_SELECTION);
 
 const lors_method_def *lors_sparse_method(const row *wanted)
 {

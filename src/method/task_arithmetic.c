@@ -69,6 +69,7 @@ const lors_method_def lors_method_task_arithmetic = {
              .needs_base = true,
              .min_models = 1,
              .scope = "every tensor",
+             .cost = LORS_COST_ONE_PASS,
              .n_params = LORS_COUNT_OF(params),
              .params = params},
     .adds_to_base = true,

@@ -165,6 +165,7 @@ const lors_method_def lors_method_tsv_m = {
              .min_models = 1,
              .uses_matrices = true,
              .scope = "attention, mlp (2-D weights)",
+             .cost = LORS_COST_SPECTRUM,
              .n_params = LORS_COUNT_OF(params),
              .params = params},
     .adds_to_base = true,
