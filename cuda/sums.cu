@@ -365,7 +365,8 @@ static __device__ void elect_at(int8_t *signs, const sum_args &s, int64_t i)
         }
     }
     for (int j = 0; j < width; j++) {
-        sign[j] = total[j] >= -LORS_TIED * magnitude[j] ? 1 : -1;
+        bool tied = total[j] >= -LORS_TIED * magnitude[j] && magnitude[j] < INFINITY;
+        sign[j] = tied || total[j] >= 0 ? 1 : -1;
     }
     write<int8_t, width>(signs, i, sign);
 }

@@ -149,7 +149,8 @@ LORS_BOTH LORS_REAL lors_column_consensus(const lors_column *c, double share, do
         LORS_TEST needs = (term != 0) & (lors_real_magnitude(term) >= share * others);
         n += lors_real_choose(needs, LORS_REAL_OF(1.0), zero);
     }
-    return lors_real_choose((n >= n_least) | (total != total), total, zero);
+    LORS_TEST lost = (total != total) | (lors_real_magnitude(total) == (double)INFINITY);
+    return lors_real_choose((n >= n_least) | lost, total, zero);
 }
 
 /* A sum that is 0 but for rounding elects nobody. */
@@ -159,7 +160,7 @@ LORS_BOTH LORS_REAL lors_column_elected(const lors_column *c)
     for (int32_t k = 0; k < c->n_models; k++) {
         sizes += lors_real_magnitude(lors_column_term(c, k));
     }
-    LORS_TEST tied = lors_real_magnitude(total) <= LORS_TIED * sizes;
+    LORS_TEST tied = (lors_real_magnitude(total) <= LORS_TIED * sizes) & (sizes < (double)INFINITY);
     total = lors_real_choose(tied, LORS_REAL_OF(0.0), total);
     for (int32_t k = 0; k < c->n_models; k++) {
         LORS_REAL term = lors_column_term(c, k);

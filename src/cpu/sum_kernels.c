@@ -363,7 +363,9 @@ elect(int8_t *restrict signs, const lors_cpu_sum *s, const bool masked, int64_t 
             }
         }
         for (int v = 0; v < LORS_VECTORS; v++) {
-            lors_flags plus = total[v] >= -LORS_TIED * magnitude[v];
+            lors_wide infinity = (lors_wide){0} + INFINITY;
+            lors_flags tied = (total[v] >= -LORS_TIED * magnitude[v]) & (magnitude[v] < infinity);
+            lors_flags plus = tied | (total[v] >= 0);
             for (int lane = 0; lane < LORS_WIDE; lane++) {
                 signs[i + LORS_WIDE * v + lane] = plus[lane] ? 1 : -1;
             }

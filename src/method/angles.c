@@ -63,12 +63,25 @@ static void take_products(const lors_call *call, uint64_t first, uint64_t n_bloc
     }
 }
 
+/* Of a vector that is not all numbers none is known: NaN is not lost. */
+static void find_coefficients(const lors_call *call, uint64_t first, uint64_t n_blocks, double *c)
+{
+    lors_products p;
+    bool finite = true;
+    take_products(call, first, n_blocks, &p);
+    for (int32_t k = 0; k < p.n; k++) {
+        finite = finite && isfinite(p.norm[k]);
+    }
+    ((const row *)call->row)->coefficients(call, &p, c);
+    for (int32_t k = 0; k < p.n && !finite; k++) {
+        c[k] = NAN;
+    }
+}
+
 static lors_status settle(lors_call *call, int32_t pass)
 {
     (void)pass;
-    lors_products p;
-    take_products(call, 0, lors_method_blocks(call), &p);
-    ((const row *)call->row)->coefficients(call, &p, call->constants);
+    find_coefficients(call, 0, lors_method_blocks(call), call->constants);
     return LORS_OK;
 }
 
@@ -133,9 +146,8 @@ static lors_status settle_rows(lors_call *call, int32_t pass)
 {
     (void)pass;
     for (int64_t i = 0; i < call->n_rows; i++) {
-        lors_products p;
-        take_products(call, (uint64_t)i * row_blocks(call), row_blocks(call), &p);
-        ((const row *)call->row)->coefficients(call, &p, call->constants + i * call->n_models);
+        find_coefficients(call, (uint64_t)i * row_blocks(call), row_blocks(call),
+                          call->constants + i * call->n_models);
     }
     return LORS_OK;
 }

@@ -92,6 +92,7 @@ enum { LORS_USES_VALUES = 1, LORS_USES_MASKS = 2, LORS_USES_SIGNS = 4 };
 typedef struct lors_method_def {
     lors_method_info info;
     const void *row;   /* what tells it from others of its family; becomes call->row */
+    bool outside_is_mean; /* outside its scope task vectors are averaged, not summed */
     bool adds_to_base; /* acc is an update of the base, where there is one; else the whole result */
     bool by_rows;      /* tiles hold whole rows of the matrix */
     int32_t uses;      /* LORS_USES_... */
@@ -149,6 +150,8 @@ const lors_method_def *lors_method_def_find(const char *name);
 int32_t lors_method_param(const lors_method_info *method, const char *name);
 /* Plain weighted sum of task vectors: what tensors outside a method's scope get. */
 extern const lors_method_def lors_method_task_arithmetic;
+/* The same without a base: a weighted average of the models. */
+extern const lors_method_def lors_method_linear;
 /* The base itself, in another storage type; no models, no parameters. Not in the table. */
 extern const lors_method_def lors_method_convert;
 

@@ -4,8 +4,7 @@
 
 #include "method/method_def.h"
 
-extern const lors_method_def lors_method_lors, lors_method_linear, lors_method_slerp,
-    lors_method_passthrough;
+extern const lors_method_def lors_method_lors, lors_method_slerp, lors_method_passthrough;
 /* sparse.c */
 extern const lors_method_def lors_method_ties, lors_method_dare_linear, lors_method_dare_ties,
     lors_method_della, lors_method_della_linear, lors_method_breadcrumbs,

@@ -58,7 +58,7 @@ lors_call lors_plan_call(const lors_plan *plan, const lors_job *job)
                        .has_base = job->has_base && job->def &&
                                    (job->def->info.needs_base || job->def->info.takes_base),
                        .is_layer_matrix = job->is_layer_matrix,
-                       .compat = plan->recipe->compat,
+                       .compat = job->compat,
                        .key = job->key,
                        .row = job->def ? job->def->row : NULL,
                        .cells = job->cells,

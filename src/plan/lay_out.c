@@ -177,7 +177,7 @@ static uint64_t held_bytes(const lors_plan *plan, int32_t n_workers)
 static lors_memory_plan measure(lors_plan *plan, uint64_t unit, int32_t n_workers, int32_t n_batch)
 {
     lors_memory_plan m = {.fixed = PROGRAM_BYTES, .n_workers = n_workers, .n_batch = n_batch};
-    uint64_t state = 0;
+    uint64_t state = 0, constants = 0;
     for (int64_t j = 0; j < plan->n_all_jobs; j++) {
         lors_job *job = &plan->jobs[j];
         lors_results results;
@@ -192,6 +192,8 @@ static lors_memory_plan measure(lors_plan *plan, uint64_t unit, int32_t n_worker
         if (job->n_ranges > 1) {
             state = largest(state, lors_plan_state_bytes(plan, job));
         }
+        uint64_t n_constants = lors_method_constants(job->def, &call);
+        constants = largest(constants, n_constants * sizeof(double));
         if (job->def && job->def->n_numbers) {
             m.numbers = largest(m.numbers, (uint64_t)job->def->n_numbers(&call));
         }
@@ -199,6 +201,7 @@ static lors_memory_plan measure(lors_plan *plan, uint64_t unit, int32_t n_worker
                               (job->source->n_bytes / LORS_CHUNK_BYTES + 4) * 16;
     }
     m.states = 2 * state * (uint64_t)n_workers;
+    m.fixed += 2 * constants * (uint64_t)n_workers;
     m.stages = held_bytes(plan, n_workers);
     add_up(plan, &m);
     return m;

@@ -242,6 +242,7 @@ static lors_status add_job(matcher *m, const placed *at, const lors_ckpt_tensor 
     job->module = at->module;
     job->slice = at->slice;
     job->n_inputs = at->slice->n_sources;
+    job->compat = plan->recipe->compat;
     job->has_base = at->slice->base != LORS_NO_MODEL && lors_plan_model(plan, at->slice->base);
     job->role = lors_role_text(described->role);
     job->position = at->whole ? lors_layer_position(layer, at->n_layers[described->stack])

@@ -47,6 +47,7 @@ typedef struct lors_job {
     int64_t n_rows, n_cols;
     bool reads_source, by_matrix;
     bool is_layer_matrix;            /* a 2-D weight of attention or MLP */
+    bool compat;                     /* of its document */
     bool skip;                       /* a run over part of the plan leaves it out */
     int32_t n_batch;                 /* of a matrix: models at a time; else 0 */
     int32_t device;                  /* which of the plan's devices computes it */

@@ -97,7 +97,7 @@ static void choose_treatment(const resolver *r, lors_job *job, const lors_tensor
         set(job, LORS_TREAT_COPY, NULL, "outside the scope");
     }
     if (job->treatment == LORS_TREAT_WEIGHTED && !job->has_base) {
-        set(job, LORS_TREAT_METHOD, r->method, "");
+        set(job, LORS_TREAT_WEIGHTED, &lors_method_linear, job->reason);
     }
 }
 
@@ -213,6 +213,15 @@ static void subtract_bases(const lors_job *job, const lors_method_info *info, lo
     }
 }
 
+/* Outside the scope: is it a mean of task vectors? So for methods that are one, which have no scale
+ * of their own, and for those that say so. */
+static bool outside_is_mean(const lors_method_def *def)
+{
+    bool scales = lors_method_param(&def->info, "lambda") >= 0 ||
+                  lors_method_param(&def->info, "normalize") >= 0;
+    return !scales || def->outside_is_mean;
+}
+
 static lors_status resolve_cells(const resolver *r, lors_job *job,
                                  const lors_tensor_name *described)
 {
@@ -229,6 +238,11 @@ static lors_status resolve_cells(const resolver *r, lors_job *job,
         ask_about(r, job, described, k, &input);
         for (int32_t p = 0; p < info->n_params; p++) {
             cells[p * n + k] = resolve_cell(r, job, &info->params[p], k, &input.subject, &output);
+        }
+    }
+    if (job->treatment == LORS_TREAT_WEIGHTED && outside_is_mean(r->method)) {
+        for (int32_t k = 0; k < n; k++) {
+            cells[lors_method_param(info, "normalize") * n + k].number = 1;
         }
     }
     if (lors_method_param(info, "weight") >= 0) {
@@ -321,6 +335,10 @@ static lors_status resolve_job(const resolver *r, lors_job *job)
     job->is_layer_matrix = is_layer_matrix(job, &described);
     choose_treatment(r, job, &described);
     job->key = lors_xxh64_of(described.canonical, strlen(described.canonical)) ^ r->plan->seed;
+    if (r->plan->whole) { /* a stage draws by itself, not what the next one draws */
+        const char *document = r->plan->recipe->name;
+        job->key ^= lors_xxh64_of(document, strlen(document));
+    }
     if (job->n_inputs == 0 && job->treatment != LORS_TREAT_COPY) {
         set(job, LORS_TREAT_COPY, NULL, "only the base is in this slice");
     }

@@ -117,6 +117,9 @@ static void choose_io(const lors_plan *plan, lors_io io)
     if (plan->base) {
         lors_ckpt_choose_io(plan->base, io);
     }
+    for (int32_t i = 0; i < plan->n_stages; i++) {
+        choose_io(plan->stages[i], io);
+    }
 }
 
 /* All tensors. What is finished when the run is cancelled or a disk fails is noted at the end. */
@@ -132,6 +135,9 @@ static lors_status merge_tensors(lors_run_state *run, double start)
 static lors_status merge(lors_run_state *run, double start, lors_report **report)
 {
     choose_io(run->plan, run->options->io);
+    if (run->again) {
+        choose_io(run->again, run->options->io);
+    }
     LORS_TRY(lors_run_check_ties(run->plan));
     LORS_TRY(lors_run_resume(run, start));
     LORS_TRY(merge_tensors(run, start));

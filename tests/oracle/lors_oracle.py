@@ -23,12 +23,12 @@ DEFAULTS = {
     "task_arithmetic": {"lambda": 1.0, "normalize": False},
     "ties": {"lambda": 1.0, "normalize": True, "density": 1.0},
     "slerp": {},
-    "tsv_m": {"weight": 1.0, "lambda": 1.0, "boost": 1.0},
-    "iso_c": {"weight": 1.0, "lambda": 1.0},
-    "iso_cts": {"weight": 1.0, "lambda": 1.0, "common_fraction": 0.8},
+    "tsv_m": {"weight": 1.0, "lambda": 1.0, "normalize": True, "boost": 1.0},
+    "iso_c": {"weight": 1.0, "lambda": 1.0, "normalize": True},
+    "iso_cts": {"weight": 1.0, "lambda": 1.0, "normalize": True, "common_fraction": 0.8},
     "star": {"weight": 1.0, "lambda": None, "eta": 40.0},
     "knots": {"weight": 1.0, "lambda": 1.0, "density": 0.2, "normalize": True},
-    "wudi": {"weight": 1.0, "lambda": 1.0, "ridge": 0.01},
+    "wudi": {"weight": 1.0, "lambda": 1.0, "normalize": True, "ridge": 0.01},
 }
 MATRICES = ("lors", "tsv_m", "iso_c", "iso_cts", "star", "wudi", "knots")
 

@@ -205,7 +205,7 @@ static void harm_while_reading(lors_io io, int what)
     RM_OK(lors_recipe_parse("recipe", recipes[2], strlen(recipes[2]), NULL, &recipe));
     RM_OK(lors_plan_create(recipe, NULL, &plan));
     harm = what;
-    assert_int_equal(lors_run(plan, "out", &options, NULL), LORS_ERR_INPUT);
+    assert_int_equal(lors_run(plan, "out", &options, NULL), LORS_ERR_IO);
     assert_non_null(strstr(lors_last_error(), "m/model.safetensors: "));
     assert_int_equal(harm, HARM_NONE);
     assert_false(rm_exists("out"));

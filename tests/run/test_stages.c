@@ -28,6 +28,10 @@ static const chain chains[] = {
       "merge_method: task_arithmetic\nbase_model: b\nmodels: [{model: x}, {model: o}]\n"
       "parameters: {weight: 0.5}\n"},
      {false}},
+    {{"x"}, /* rules of mergekit in one document alone: equal weights, as the changes are small */
+     {"merge_method: sce\nbase_model: b\nmodels: [{model: m}, {model: n}]\ncompat: mergekit\n",
+      "merge_method: sce\nbase_model: b\nmodels: [{model: x}, {model: o}]\n"},
+     {false}},
     {{"x"}, /* as a base */
      {"merge_method: ties\nbase_model: b\n" M_N "parameters: {density: 0.4}\n",
       "merge_method: slerp\nbase_model: x\nmodels: [{model: o}]\nparameters: {t: 0.3}\n"},
