@@ -440,25 +440,50 @@ static __attribute__((target("avx2,fma,f16c"))) void merge_all(void *out, const 
     }
 }
 
-/* False if a coefficient is so large or small that the lanes could leave the range of f32. */
-static bool prepare(factors *f, const lors_cpu_merge *m)
+/* The definition multiplies, adds, scales and divides one after another. With such a scale and
+ * divisor (and thus such weights, where the coefficients are in range) it stays far from the ends
+ * of the range of f64, where its own roundings would have no bound. */
+static bool is_moderate(double x)
 {
-    double largest = 0;
-    f->m = m;
+    return fabs(x) >= 0x1p-200 && fabs(x) <= 0x1p200;
+}
+
+/* The coefficients, the largest magnitude and the sum of them. False if one is so large or small
+ * that the lanes or the squares they measure could leave the range of f32. */
+static bool set_factors(factors *f, const lors_cpu_merge *m, double *largest, double *total)
+{
+    *largest = *total = 0;
     for (int32_t k = 0; k < m->n_models; k++) {
         double factor = m->weights[k] * m->scale / m->divisor, size = fabs(factor);
-        if (!(size >= 0x1p-60 && size <= 0x1p60)) {
+        if (!(size >= 0x1p-20 && size <= 0x1p60)) {
             return false;
         }
         f->wide[k] = factor;
         f->narrow[k] = (float)factor;
-        largest = size > largest ? size : largest;
+        *largest = size > *largest ? size : *largest;
+        *total += factor;
     }
-    /* The ends are rounded, too, and so is the definition, but in f64; models that agree are taken
-     * as they are where the coefficients sum to 1 within 1e-12. */
-    double agreeing = m->keeps_equal ? 2e-12 : 0;
-    f->narrow_bound = (float)((m->n_models + 6) * 0x1p-24 * largest * 1.01 + agreeing);
-    f->wide_bound = (m->n_models + 12) * 0x1p-53 * largest * 1.01 + agreeing;
+    return true;
+}
+
+static bool prepare(factors *f, const lors_cpu_merge *m)
+{
+    double largest, total, n = m->n_models;
+    f->m = m;
+    if (!is_moderate(m->scale) || !is_moderate(m->divisor) ||
+        !set_factors(f, m, &largest, &total)) {
+        return false;
+    }
+    /* Models that agree are taken as they are. Where the coefficients sum to about 1, so is their
+     * sum, and the loss that is measured is theirs, too; the sum of the coefficients was rounded n
+     * times, and they themselves twice. */
+    double agreeing = m->keeps_equal ? fabs(total - 1) + (n + 2) * 0x1p-53 * largest : 0;
+    if (agreeing > 1e-9) {
+        return false;
+    }
+    /* The ends are rounded, too, and so is the definition, but in f64. */
+    f->narrow_bound = (float)(((n + 6) * 0x1p-24 * largest + agreeing) * 1.01);
+    f->wide_bound = ((n + 12) * 0x1p-53 * largest + agreeing) * 1.01;
     /* Products of f16 do not leave the range of f32, those of the other types may. */
     f->opens_zeros = !m->base || m->keeps_equal;
     f->narrow_least = !f->opens_zeros && m->in == LORS_F16 ? 0 : 0x1p-130f;

@@ -8,7 +8,7 @@
 #include "backend/arithmetic.h"
 #include "backend/merge_by_parts.h"
 
-enum { MAX_MODELS = 12, N_KINDS = 9 };
+enum { MAX_MODELS = 12, N_KINDS = 9, N_WEIGHTS = 10 };
 
 static const lors_dtype dtypes[] = {LORS_F16, LORS_BF16, LORS_F32};
 
@@ -228,11 +228,12 @@ static void check_sample(ops_bench *bench, const sample *s)
     ops_clear(bench);
 }
 
-/* Weights that sum to 1, decimal ones, negative ones, one that is 0, some far apart. */
+/* Weights that sum to 1, decimal ones, negative ones, one that is 0, some far apart, and such that
+ * products leave the range where f64 is precise, or squares that of f32. */
 static void set_weights(sample *s, int which)
 {
     s->scale = which % 2 == 0 ? 1 : 0.3;
-    s->normalizes = which == 3 && s->n_models > 0;
+    s->normalizes = (which == 3 || which == 7) && s->n_models > 0;
     s->keeps_equal = which == 0 || which == 2;
     for (int32_t k = 0; k < s->n_models; k++) {
         double decimal = 0.1 * (k + 1);
@@ -242,7 +243,13 @@ static void set_weights(sample *s, int which)
                         : which == 3 ? decimal
                         : which == 4 ? (k % 2 ? -decimal : decimal)
                         : which == 5 ? (k == 1 ? 0 : 1)
-                                     : pow(2, 30 * (k % 3) - 30);
+                        : which == 6 ? pow(2, 20 * (k % 3) - 20)
+                        : which == 7 ? 1e-319 * (k + 1)
+                        : which == 8 ? 0x1p-55
+                                     : ldexp(k + 1, -1040);
+    }
+    if (which == 9) {
+        s->scale = 0x1p1023;
     }
     if (which == 2) {
         s->scale = 1.0 / (s->n_models > 0 ? s->n_models : 1);
@@ -256,15 +263,17 @@ static void check_kind(ops_bench *bench, sample_kind kind)
     int tried = 0;
     for (int in = 0; in < 3; in++) {
         for (int out = 0; out < 3; out++) {
-            for (int which = 0; which < 7; which++, tried++) {
+            for (int which = 0; which < N_WEIGHTS; which++, tried++) {
                 sample s = {.kind = kind,
                             .in = dtypes[in],
                             .out = dtypes[out],
-                            .n = sizes[tried % 5],
-                            .n_models = models[(tried + which) % 5],
+                            .n = sizes[(2 * in + out + which + (int)kind) % 5],
+                            .n_models = models[(in + 2 * out + 3 * which + (int)kind) % 5],
                             .zero = tried % 4 == 1,
                             .seed = 1000u * (uint64_t)kind + (uint64_t)tried};
                 set_weights(&s, which);
+                /* Models that agree are what they are, whatever the weights. */
+                s.keeps_equal = s.keeps_equal || (tried + (int)kind) % 3 == 1;
                 for (int base = 0; base < 2; base++) {
                     s.has_base = base == 1;
                     s.keeps_equal = s.keeps_equal && s.n_models > 0;
