@@ -7,7 +7,9 @@
  *
  * The bound, with u the rounding unit of the lanes, n models, W_k the coefficient of model k and
  * d_k = x_k - base: the difference, the coefficient and each of n fused additions are rounded, so
- * that the sum is off by at most about (n + 2) u sum |W_k d_k| <= (n + 2) u max|W| sum |d_k|.
+ * that the sum is off by at most about (n + 2) u sum |W_k d_k| <= (n + 2) u max|W| sum |d_k|. In
+ * f32 the base is then added with one more rounding, of u |base| at most; in f64 the definition
+ * adds it with the same rounding, which keeps the ends on their sides of the result.
  */
 #include <float.h>
 #include <math.h>
@@ -383,9 +385,8 @@ MERGE_INLINE __m128 finish4(float *out, const factors *f, __m256d base, __m256d 
                             measures *measured)
 {
     __m256d one = _mm256_set1_pd(1);
-    __m256d bound = _mm256_fmadd_pd(magnitude4(base), _mm256_set1_pd(0x1.04p-53),
+    __m256d bound = _mm256_fmadd_pd(spread, _mm256_broadcast_sd(&f->wide_bound),
                                     _mm256_broadcast_sd(&f->wide_least));
-    bound = _mm256_fmadd_pd(spread, _mm256_broadcast_sd(&f->wide_bound), bound);
     __m256d above = _mm256_add_pd(sum, bound), below = _mm256_sub_pd(sum, bound);
     __m128 high = _mm256_cvtpd_ps(_mm256_add_pd(base, above));
     __m128 low = _mm256_cvtpd_ps(_mm256_fnmsub_pd(one, base, below));
