@@ -6,6 +6,7 @@
  * go on. A worker waits for its device at the end of a step; what the device does meanwhile for
  * other workers fills the gap, so that copies in, computing and copies out overlap.
  */
+#include <fenv.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -345,6 +346,7 @@ void *lors_worker_run(void *worker)
 {
     lors_worker *w = worker;
     lors_run_state *run = w->run;
+    fesetenv(FE_DFL_ENV); /* not as the host rounds, whose thread has started this one */
     lors_status status = work(w);
     if (status != LORS_OK) {
         lors_run_fail(run, status);

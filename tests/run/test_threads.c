@@ -1,9 +1,11 @@
 /* test_threads.c - the same bytes for any number of threads and any memory limit, however read.
  *
  * An embedding of 3 Mi elements is cut into units where memory is short, so that ties and slerp
- * survey it phase by phase; many small tensors beside it keep all workers busy. The thread
- * sanitizer and emulated devices run this, too, on less and with fewer combinations.
+ * survey it phase by phase; many small tensors beside it keep all workers busy. Nor does it matter
+ * how the thread that asks for the merge rounds. The thread sanitizer and emulated devices run
+ * this, too, on less and with fewer combinations.
  */
+#include <fenv.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -180,6 +182,19 @@ static void test_lors(void **unused)
     check_recipe(recipes[4], false);
 }
 
+/* A host may round upwards, or make zeros of what is tiny: the threads that compute do not. */
+static void test_arithmetic_of_the_host(void **unused)
+{
+    (void)unused;
+    const char *text = "merge_method: task_arithmetic\nbase_model: b\n"
+                       "parameters: {lambda: 0.75}\n" TWO;
+    merge_with(text, "first", 1, (uint64_t)1 << 31);
+    int rounding = fegetround();
+    assert_int_equal(fesetround(FE_UPWARD), 0);
+    merge_with(text, "out", 2, (uint64_t)1 << 31);
+    fesetround(rounding);
+}
+
 /* A failure in one worker while others wait for its phase must not leave them waiting. */
 static void test_failure_stops_all(void **unused)
 {
@@ -206,6 +221,7 @@ int main(void)
         cmocka_unit_test(test_task_arithmetic),
         cmocka_unit_test(test_linear),
         cmocka_unit_test(test_lors),
+        cmocka_unit_test(test_arithmetic_of_the_host),
         cmocka_unit_test(test_failure_stops_all),
     };
     rm_work_in("threads-work");
