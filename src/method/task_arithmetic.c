@@ -26,12 +26,9 @@ static bool is_base(const lors_call *call)
 /* Is the coefficient of a common task vector 1? */
 static bool keeps_equal(const lors_call *call)
 {
-    double sum = 0;
-    for (int32_t k = 0; k < call->n_models; k++) {
-        sum += lors_call_number(call, WEIGHT, k);
-    }
-    double coefficient =
-        lors_call_number(call, LAMBDA, 0) * (lors_call_number(call, NORMALIZE, 0) != 0 ? 1 : sum);
+    bool normalize = lors_call_number(call, NORMALIZE, 0) != 0;
+    double sum = normalize ? 1 : lors_method_weights(call, WEIGHT);
+    double coefficient = lors_call_number(call, LAMBDA, 0) * sum;
     return fabs(coefficient - 1) <= 1e-12;
 }
 

@@ -40,6 +40,7 @@ static const char *const average_recipes[] = {
     "merge_method: linear\nparameters: {normalize: false}\n" THREE_EQUAL("0.25", "0.25", "0.5"),
     "merge_method: task_arithmetic\nbase_model: b\nparameters: {normalize: true}\n" THREE_EQUAL(
         "0.3", "0.7", "0.1"),
+    "merge_method: task_arithmetic\nbase_model: b\n" THREE_EQUAL("1e17", "1", "-1e17"),
     "merge_method: ties\nbase_model: b\n" THREE_EQUAL("0.3", "0.7", "0.1"),
     "merge_method: lors\nbase_model: b\nparameters: {density: 1}\n" THREE_EQUAL("1", "1", "1"),
     "merge_method: lors\nbase_model: b\nparameters: {rank: 8, density: 0}\n" THREE_EQUAL("1", "1",
