@@ -135,17 +135,19 @@ typedef struct lors_store {
     lors_view blocks;    /* out: lors_store_block per started LORS_BLOCK of the call */
 } lors_store;
 
-/* A weighted sum of stored models, stored again: load, compare, accumulate and store at once. The
- * output, `differs` and the counts are those of the operations one by one; `update` of the
- * blocks may be off by 1e-5 of itself, `loss` by 1e-3 of itself and 1e-6 of update (without a base:
- * 1e-9 of the squares of the results) and 1e-60: a backend may measure them on values in f32. */
+/* A stored tensor that is merged. */
 typedef struct lors_operand {
-    lors_view in; /* [n] of dtype */
+    lors_view in; /* [n] of dtype; apart from what the operation writes */
     lors_dtype dtype;
     lors_view findings; /* as in `load`; may be absent */
     lors_view differs;  /* as in `compare` with the base; absent: it is not asked */
 } lors_operand;
 
+/* A weighted sum of stored models, stored again: load, compare, accumulate and store at once. The
+ * output, `findings`, `differs` and the counts are those of the operations one by one. With s the
+ * sum of the squares of the sums of the magnitudes of the scaled terms, `update` of the blocks may
+ * be off by 1e-4 s (where no terms cancel: of itself), `loss` by 1e-3 of itself, 1e-6 s and 1e-60:
+ * a backend may measure them on values in f32. */
 typedef struct lors_merge {
     const lors_operand *base;   /* NULL: none; else widened to `base_values` */
     const lors_operand *models; /* [sum.n_models], host */
