@@ -88,7 +88,7 @@ typedef struct load_args {
     int64_t n;
     uint64_t first;
     lors_findings *findings; /* NULL: not asked for */
-    bool zero_nonfinite;
+    int64_t zero_nonfinite;  /* a bool, as wide as the others: no padding */
 } load_args;
 
 /* 16 stored bytes, from an aligned place, become `width` values. */

@@ -174,7 +174,7 @@ const lors_method_def lors_method_iso_c = {
              .summary = "the sum of the task vectors with all singular values equal (Iso-C)",
              .formula = "U S V' = sum_k weight_k (W_k - W0)\n"
                         "W = W0 + lambda * mean(S) * U V'\n"
-                        "outside the scope: W = W0 + lambda * sum_k weight_k (W_k - W0) / sum_k weight_k",
+                        "outside: W = W0 + lambda * sum_k weight_k (W_k - W0) / sum_k weight_k",
              .paper = "No Task Left Behind: Isotropic Model Merging, arXiv 2502.04959",
              .needs_base = true,
              .min_models = 1,
@@ -199,7 +199,7 @@ const lors_method_def lors_method_iso_cts = {
                         "U_k S_k V_k' = the t leading directions of d_k - U_0 U_0' d_k\n"
                         "U = [U_0 ... U_N], V = [V_0 ... V_N], each to its nearest orthogonal\n"
                         "W = W0 + lambda * mean(S_0 ... S_N) * U V'\n"
-                        "outside the scope: W = W0 + lambda * sum_k weight_k (W_k - W0) / sum_k weight_k",
+                        "outside: W = W0 + lambda * sum_k weight_k (W_k - W0) / sum_k weight_k",
              .paper = "No Task Left Behind: Isotropic Model Merging, arXiv 2502.04959",
              .needs_base = true,
              .min_models = 1,

@@ -195,7 +195,7 @@ const lors_method_def lors_method_knots = {
                         "s = sign(sum_k weight_k T_k), + where the sum is 0\n"
                         "A = the k with T_k != 0 and sign(weight_k T_k) = s, per element\n"
                         "W = W0 + lambda * U S (sum_A weight_k T_k [/ sum_A weight_k])\n"
-                        "outside the scope: W = W0 + lambda * sum_k weight_k d_k [/ sum_k weight_k]",
+                        "outside: W = W0 + lambda * sum_k weight_k d_k [/ sum_k weight_k]",
              .paper = "Model merging with SVD to tie the Knots, arXiv 2410.19735",
              .needs_base = true,
              .min_models = 1,

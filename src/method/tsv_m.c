@@ -159,7 +159,7 @@ const lors_method_def lors_method_tsv_m = {
              .formula = "U_k S_k V_k' = weight_k (W_k - W0), cut to rank r\n"
                         "U = [U_1 ... U_N], V = [V_1 ... V_N], each to its nearest orthogonal\n"
                         "W = W0 + lambda * U diag(S_1 ... S_N) V'\n"
-                        "outside the scope: W = W0 + lambda * sum_k weight_k (W_k - W0) / sum_k weight_k",
+                        "outside: W = W0 + lambda * sum_k weight_k (W_k - W0) / sum_k weight_k",
              .paper = "Task Singular Vectors, arXiv 2412.00081; boost: arXiv 2506.16506",
              .needs_base = true,
              .min_models = 1,

@@ -30,6 +30,13 @@ bool is_configuration(dim3 grid, dim3 block)
            threads <= block_limit && grid.x <= 0x7fffffff && grid.y <= 65535 && grid.z <= 65535;
 }
 
+/* May a word that is no pointer, though it looks like one, be a small number beside padding? What is
+ * in the padding of an argument's structure is left from older words, such as halves of pointers. */
+bool is_padded_number(const standin_word &word)
+{
+    return !word.is_pointer && (word.value & 0xffffffffu) < 0x10000u;
+}
+
 /* A pointer must be one that the device can follow. Other words may be anything, but hardly the
  * address of freed memory or of another device's. */
 cudaError_t check_words(const launch &what)
@@ -39,7 +46,7 @@ cudaError_t check_words(const launch &what)
         const allocation *found = find_allocation(address);
         bool reachable =
             found && found->alive && (found->device == what.device || found->device == on_host);
-        if (address && !reachable && (found || word.is_pointer)) {
+        if (address && !reachable && (found || word.is_pointer) && !is_padded_number(word)) {
             complain("an argument, %p, is no address for device %d: %s", address, what.device,
                      describe(address).c_str());
             return cudaErrorIllegalAddress;

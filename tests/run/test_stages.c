@@ -28,10 +28,6 @@ static const chain chains[] = {
       "merge_method: task_arithmetic\nbase_model: b\nmodels: [{model: x}, {model: o}]\n"
       "parameters: {weight: 0.5}\n"},
      {false}},
-    {{"x"}, /* rules of mergekit in one document alone: equal weights, as the changes are small */
-     {"merge_method: sce\nbase_model: b\nmodels: [{model: m}, {model: n}]\ncompat: mergekit\n",
-      "merge_method: sce\nbase_model: b\nmodels: [{model: x}, {model: o}]\n"},
-     {false}},
     {{"x"}, /* as a base */
      {"merge_method: ties\nbase_model: b\n" M_N "parameters: {density: 0.4}\n",
       "merge_method: slerp\nbase_model: x\nmodels: [{model: o}]\nparameters: {t: 0.3}\n"},
@@ -57,6 +53,10 @@ static const chain chains[] = {
       "expression: X + B\nmodels: [{name: X, model: x}, {name: B, model: n}]\n",
       "expression: Y - X / 2\nmodels: [{name: X, model: x}, {name: Y, model: y}]\n"
       "base_model: b\n"},
+     {false}},
+    {{"x"}, /* rules of mergekit in one document alone: equal weights, as the changes are small */
+     {"merge_method: sce\nbase_model: b\nmodels: [{model: m}, {model: n}]\ncompat: mergekit\n",
+      "merge_method: sce\nbase_model: b\nmodels: [{model: x}, {model: o}]\n"},
      {false}},
 };
 enum { N_CHAINS = sizeof chains / sizeof *chains };
