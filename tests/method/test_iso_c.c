@@ -52,6 +52,22 @@ static void null_directions_stay_null(void **state)
     merge_free(&m);
 }
 
+/* A row and a column have one value, their norm: the mean over it is the norm. */
+static void the_mean_is_over_the_short_side(void **state)
+{
+    (void)state;
+    static const float base[2] = {0}, model[2] = {3, 4};
+    static const double wanted[2] = {3, 4};
+    for (int64_t rows = 1; rows <= 2; rows++) {
+        merge m = merge_of(&lors_method_iso_c, rows, 3 - rows, 1);
+        m.base = base;
+        m.models[0] = model;
+        merge_run(&m, LORS_F32);
+        expect_update(&m, wanted, 1e-12);
+        merge_free(&m);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -59,6 +75,7 @@ int main(void)
         cmocka_unit_test(worked_by_hand),
         cmocka_unit_test(the_spectrum_is_flat),
         cmocka_unit_test(null_directions_stay_null),
+        cmocka_unit_test(the_mean_is_over_the_short_side),
     };
     return merge_tests("iso_c", tests);
 }

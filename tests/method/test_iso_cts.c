@@ -63,6 +63,21 @@ static void at_both_ends_it_is_iso_c(void **state)
     }
 }
 
+/* The second value is 1.5e-7 of the first, which is rounding: its direction is not made as long as
+ * the other, which has the mean of the two values. */
+static void what_is_all_but_null_stays_null(void **state)
+{
+    (void)state;
+    static const float base[4] = {0}, model[4] = {1, 0.5f, 2, 1 + 0x1p-20f};
+    static const double wanted[4] = {0.5, 0.25, 1, 0.5};
+    merge m = merge_of(&lors_method_iso_cts, 2, 2, 1);
+    m.base = base;
+    m.models[0] = model;
+    merge_run(&m, LORS_F32);
+    expect_update(&m, wanted, 1e-6);
+    merge_free(&m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -70,6 +85,7 @@ int main(void)
         cmocka_unit_test(worked_by_hand),
         cmocka_unit_test(the_spectrum_is_flat),
         cmocka_unit_test(at_both_ends_it_is_iso_c),
+        cmocka_unit_test(what_is_all_but_null_stays_null),
     };
     return merge_tests("iso_cts", tests);
 }

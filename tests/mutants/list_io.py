@@ -69,7 +69,7 @@ FORMATS = [
         ("link-sibling", "return strncmp(path, folder, n_folder) == 0 && path[n_folder] == '/';",
          "return strncmp(path, folder, n_folder) == 0;", "test_checkpoint|test_model_folder"),
         ("link-hub", " &&\n            !strchr(rest + sizeof blobs - 1, '/')) {", ") {",
-         "test_checkpoint"),
+         "test_checkpoint|test_model_folder"),
         ("link-unchecked", "} else if (!follow_symlinks && lstat(path, &info) == 0 &&",
          "} else if (false && !follow_symlinks && lstat(path, &info) == 0 &&", "test_checkpoint"),
     ]),

@@ -4,9 +4,9 @@
     run.py ROOT [--scratch FOLDER] [--trees N] [--only NAME]... [--json FILE]
 
 The sources are copied into FOLDER (the working tree, without what git ignores) once for each of N
-trees, which are built side by side and kept: a second run builds little. First the nominated tests
-must pass without a mutant. A mutant that does not compile is no success. Results go to FILE as they
-come. Exit code 1 if a mutant survives or cannot be judged.
+trees, which are built side by side and kept: a second run builds little. A test that fails without
+a mutant does not count, and a mutant that does not compile is no success. Results go to FILE as
+they come. Exit code 1 if a mutant survives or cannot be judged.
 """
 import argparse
 import collections
@@ -23,15 +23,18 @@ import time
 
 import mutants
 
-SECONDS = 120  # that the tests of a mutant may take each: what hangs is noticed, too
-OPTIONS = ["-DCMAKE_BUILD_TYPE=Release", "-DLORS_CUDA=OFF", "-DLORS_BUILD_BENCHMARKS=OFF"]
+LEAST_SECONDS = 20  # that a test may take, or ten times of what it takes without a mutant
+OPTIONS = ["-DCMAKE_BUILD_TYPE=Release", "-DLORS_CUDA=OFF",
+           f"-DPython3_EXECUTABLE={sys.executable}"]
 
 
-def target_of(test):
-    """What is built for a test."""
-    if test.startswith("faults_"):
-        return "fault_loops"
-    return test if test.startswith(("test_", "fuzz_")) else "lors"
+def targets_of(tests):
+    """What is built for tests."""
+    targets = {test for test in tests if test.startswith(("test_", "fuzz_"))}
+    if any(test.startswith("faults_") for test in tests):
+        targets.add("fault_loops")
+    return sorted(targets) + (["make-models"] if "golden" in tests else []) + (
+        ["lors"] if {"golden", "oracle", "cli"} & set(tests) else [])
 
 
 def call(command, **more):
@@ -45,7 +48,7 @@ class Tree:
 
     def __init__(self, root, folder, jobs):
         self.root, self.source, self.build = root, folder / "source", folder / "build"
-        self.jobs = jobs
+        self.jobs, self.costs = jobs, collections.Counter()
 
     def copy_sources(self):
         listed = call(["git", "-C", self.root, "ls-files", "-co", "--exclude-standard"]).stdout
@@ -62,32 +65,40 @@ class Tree:
         return done if done.returncode else self.compile(tests)
 
     def compile(self, tests):
-        targets = sorted({target_of(test) for test in tests})
-        return call(["cmake", "--build", self.build, "--parallel", self.jobs, "--target", *targets])
+        return call(["cmake", "--build", self.build, "--parallel", self.jobs, "--target",
+                     *targets_of(tests)])
 
-    def failing(self, tests):
-        """Names of tests that fail, at most the first; None: they could not be run."""
+    def patience(self, tests):
+        """What hangs has failed, too. Before anything is known: much."""
+        longest = max(self.costs[test] for test in tests)
+        return max(LEAST_SECONDS, 10 * longest) if self.costs else 900
+
+    def failing(self, tests, *options):
+        """Names of tests that fail; None: they could not be run."""
         work = self.build / "tests" / "work"
         for test in tests:  # a test that fails may leave things behind
             call(["chmod", "-R", "u+rwX", work / test])
             shutil.rmtree(work / test, ignore_errors=True)
             (work / test).mkdir(parents=True)
         done = call(["ctest", "--test-dir", self.build, "-R", f"^({'|'.join(tests)})$",
-                     "--timeout", SECONDS, "--stop-on-failure", "--no-tests=error"])
+                     "--timeout", self.patience(tests), "--no-tests=error", *options])
         failed = re.findall(r"Test +#\d+: (\w+) \.+[^*\n]*\*\*\*(\w+)", done.stdout)
         if any(how == "Not" for _, how in failed) or (done.returncode != 0 and not failed):
             return None
         return [name for name, _ in failed]
 
-    def judge(self, mutant):
+    def judge(self, mutant, useless):
         """killed, SURVIVED or BROKEN, and by what."""
-        path, tests = self.source / mutant.file, mutant.tests.split("|")
+        path = self.source / mutant.file
+        tests = [test for test in mutant.tests.split("|") if test not in useless]
+        if not tests:
+            return "BROKEN", "its tests fail without it"
         text = path.read_text(encoding="utf-8")
         path.write_text(mutant.applied(text), encoding="utf-8")
         try:
             if self.compile(tests).returncode:
                 return "BROKEN", "does not compile"
-            failed = self.failing(tests)
+            failed = self.failing(tests, "--stop-on-failure")
         finally:
             path.write_text(text, encoding="utf-8")
         if failed is None:
@@ -121,13 +132,19 @@ class Results:
             self.path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
-def by_file(chosen, build):
-    """Mutants in groups of one file, those with quick tests first: soon much is known."""
-    groups, costs = collections.defaultdict(list), collections.Counter()
+def read_costs(build):
+    """Seconds that each test took."""
+    costs = collections.Counter()
     for line in (build / "Testing/Temporary/CTestCostData.txt").read_text().splitlines():
         words = line.split()
         if len(words) == 3:
             costs[words[0]] = float(words[2])
+    return costs
+
+
+def by_file(chosen, costs):
+    """Mutants in groups of one file, those with quick tests first: soon much is known."""
+    groups = collections.defaultdict(list)
     for one in chosen:
         groups[one.file].append(one)
 
@@ -137,7 +154,7 @@ def by_file(chosen, build):
     return sorted(groups.values(), key=cost)
 
 
-def work(tree, groups, results):
+def work(tree, groups, useless, results):
     """Take files one after another: of two mutants of one file the second builds less."""
     while True:
         try:
@@ -146,7 +163,7 @@ def work(tree, groups, results):
             return
         for mutant in group:
             start = time.monotonic()
-            verdict, by = tree.judge(mutant)
+            verdict, by = tree.judge(mutant, useless)
             results.add(mutant, verdict, by, time.monotonic() - start)
 
 
@@ -159,15 +176,20 @@ def in_threads(function, arguments):
 
 
 def prepare(trees, tests):
-    """Build all trees; the tests must pass as things are."""
+    """Build all trees. Returns the tests that fail as things are: they tell nothing."""
     built = {}
     in_threads(lambda tree: built.update({tree: tree.prepare(tests)}), [(tree,) for tree in trees])
     for tree in trees:
         if built[tree].returncode:
             sys.exit(f"{tree.source}: cannot be built\n{built[tree].stdout}")
-    failed = trees[0].failing(tests)
-    if failed is None or failed:
-        sys.exit(f"without a mutant these tests fail or cannot be run: {failed}")
+    failed = trees[0].failing(tests, "--parallel", 2)
+    if failed is None:
+        sys.exit("the tests cannot be run")
+    for tree in trees:
+        tree.costs = read_costs(trees[0].build)
+    for test in failed:
+        print(f"{test} fails without a mutant, and cannot judge one", flush=True)
+    return failed
 
 
 def parse():
@@ -193,12 +215,12 @@ def main():
     commit = call(["git", "-C", given.root, "rev-parse", "HEAD"]).stdout.strip()
     about = {"command": f"tests/mutants/run.py . --trees {given.trees}", "commit": commit}
     print(f"{len(chosen)} mutants, {len(tests)} tests, in {scratch}", flush=True)
-    prepare(trees, tests)
+    useless = prepare(trees, tests)
     groups = queue.Queue()
-    for group in by_file(chosen, trees[0].build):
+    for group in by_file(chosen, trees[0].costs):
         groups.put(group)
     results = Results(given.json, len(chosen), about)
-    in_threads(work, [(tree, groups, results) for tree in trees])
+    in_threads(work, [(tree, groups, useless, results) for tree in trees])
     left = len(chosen) - len(results.names("killed"))
     print(f"{len(results.names('killed'))} of {len(results.rows)} mutants killed")
     for name in results.names("SURVIVED") + results.names("BROKEN"):

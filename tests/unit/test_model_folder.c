@@ -241,6 +241,29 @@ static void test_config_links(void **state)
     assert_non_null(strstr(lors_last_error(), "a link to a file that is missing"));
 }
 
+/* Of a hub's cache the blobs lie side by side: what is deeper is none of them. */
+static void test_config_of_hub_cache(void **state)
+{
+    (void)state;
+    static const char *const folders[] = {"hub", "hub/blobs", "hub/blobs/deep", "hub/snapshots",
+                                          "hub/snapshots/1"};
+    lors_model_config config;
+    for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) {
+        io_mkdir(io_path(folders[i]));
+    }
+    const char *link = "hub/snapshots/1/config.json";
+    io_write_text(io_path("hub/blobs/a"), "{}");
+    io_write_text(io_path("hub/blobs/deep/a"), "{}");
+    assert_int_equal(symlink("../../blobs/a", io_path(link)), 0);
+    assert_int_equal(lors_model_config_read(io_path("hub/snapshots/1"), false, &config), LORS_OK);
+    lors_model_config_clear(&config);
+    unlink(io_path(link));
+    assert_int_equal(symlink("../../blobs/deep/a", io_path(link)), 0);
+    assert_int_equal(lors_model_config_read(io_path("hub/snapshots/1"), false, &config),
+                     LORS_ERR_INPUT);
+    assert_non_null(strstr(lors_last_error(), "leaves the model's folder"));
+}
+
 /* ---- Another dtype -------------------------------------------------------------------------- */
 
 static void test_with_dtype(void **state)
@@ -315,7 +338,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_side_files),    TEST(test_side_links),   TEST(test_side_memory),
         TEST(test_config),        TEST(test_bad_configs),  TEST(test_with_dtype),
-        TEST(test_config_memory), TEST(test_config_links),
+        TEST(test_config_memory), TEST(test_config_links), TEST(test_config_of_hub_cache),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -70,6 +70,7 @@ static const struct {
     {"decoder&attention.q", "f"},
     {"!attention", "cdhijklmp"},
     {"! attention & !mlp", "ijklmp"},
+    {"!!encoder & ! !attention", "ab"},
     {"decoder & !cross_attention & layers: 0-5", "eh"},
     {"encoder & !regex:fc[12]", "abjl"},
     {"fc1", "ch"},
