@@ -24,7 +24,7 @@ import time
 import mutants
 
 LEAST_SECONDS = 20  # that a test may take, or ten times of what it takes without a mutant
-OPTIONS = ["-DCMAKE_BUILD_TYPE=Release", "-DLORS_CUDA=OFF",
+OPTIONS = ["-DCMAKE_BUILD_TYPE=Release", "-DLORS_CUDA=OFF", "-DLORS_BUILD_BENCHMARKS=ON",
            f"-DPython3_EXECUTABLE={sys.executable}"]
 
 
