@@ -89,6 +89,10 @@ static void worked_by_hand(void **state)
     run_rows(&m, NULL, across, (const double[]){1.06066017178, 1.06066017178});
     m = karcher(1, 2, 2);
     run_rows(&m, NULL, across, (const double[]){1.06066017178, 1.06066017178});
+    m = karcher(1, 2, 2); /* on a circle one step is enough: 22.5 degrees, mean norm 1.25 */
+    merge_set_model(&m, "weight", 0, 3);
+    merge_set(&m, "max_iter", 1);
+    run_rows(&m, NULL, across, (const double[]){1.15484941564, 0.47835429046});
     /* the cosine is 3/5: t = 2 * 0.6 / 1.6 = 0.75 of the mean (3, 2) */
     m = model_stock(1, 2, 2);
     run_rows(&m, zero, beside, (const double[]){2.25, 1.5});

@@ -11,10 +11,12 @@ they come. Exit code 1 if a mutant survives or cannot be judged.
 import argparse
 import collections
 import json
+import os
 import pathlib
 import queue
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,7 +25,7 @@ import time
 
 import mutants
 
-LEAST_SECONDS = 20  # that a test may take, or ten times of what it takes without a mutant
+LEAST_SECONDS = 20  # that tests may take, and ten times of what they take without a mutant
 OPTIONS = ["-DCMAKE_BUILD_TYPE=Release", "-DLORS_CUDA=OFF", "-DLORS_BUILD_BENCHMARKS=ON",
            f"-DPython3_EXECUTABLE={sys.executable}"]
 
@@ -37,10 +39,21 @@ def targets_of(tests):
         ["lors"] if {"golden", "oracle", "cli"} & set(tests) else [])
 
 
-def call(command, **more):
-    return subprocess.run([str(word) for word in command], stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, text=True, errors="replace", check=False,
-                          **more)
+HUNG = -1000  # what call returns for a command that was ended
+
+
+def call(command, seconds=None):
+    """Run it to its end, or end it with all that it has started."""
+    process = subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE,
+                               stderr=subprocess.STDOUT, text=True, errors="replace",
+                               start_new_session=True)
+    try:
+        said, _ = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        said, _ = process.communicate()
+        return subprocess.CompletedProcess(command, HUNG, said)
+    return subprocess.CompletedProcess(command, process.returncode, said)
 
 
 class Tree:
@@ -69,9 +82,8 @@ class Tree:
                      *targets_of(tests)])
 
     def patience(self, tests):
-        """What hangs has failed, too. Before anything is known: much."""
-        longest = max(self.costs[test] for test in tests)
-        return max(LEAST_SECONDS, 10 * longest) if self.costs else 900
+        """What hangs has failed, too. Before anything is known there is no limit."""
+        return LEAST_SECONDS + 10 * sum(self.costs[test] for test in tests) if self.costs else None
 
     def failing(self, tests, *options):
         """Names of tests that fail; None: they could not be run."""
@@ -81,7 +93,9 @@ class Tree:
             shutil.rmtree(work / test, ignore_errors=True)
             (work / test).mkdir(parents=True)
         done = call(["ctest", "--test-dir", self.build, "-R", f"^({'|'.join(tests)})$",
-                     "--timeout", self.patience(tests), "--no-tests=error", *options])
+                     "--no-tests=error", *options], self.patience(tests))
+        if done.returncode == HUNG:
+            return ["one hangs"]
         failed = re.findall(r"Test +#\d+: (\w+) \.+[^*\n]*\*\*\*(\w+)", done.stdout)
         if any(how == "Not" for _, how in failed) or (done.returncode != 0 and not failed):
             return None

@@ -213,6 +213,20 @@ static void accumulate_ignores_what_is_masked(ops_bench *bench)
     check_accumulate(bench, &sum, before, 4);
 }
 
+/* Zeros of one sign beside sums that are rounded, for which there is another loop. */
+static void accumulate_keeps_minus_zero(ops_bench *bench)
+{
+    enum { N = 19 };
+    static const double weights[] = {0.1, 0.3};
+    float x[2 * N];
+    double before[N] = {0};
+    for (int i = 0; i < 2 * N; i++) {
+        x[i] = i % N % 3 == 0 ? 1.0f / (float)(i + 3) : -0.0f;
+    }
+    oracle_sum sum = {.stack = x, .stride = N, .n_models = 2, .weights = weights, .scale = 1};
+    check_accumulate(bench, &sum, before, N);
+}
+
 static void accumulate_does_not_depend_on_the_split(ops_bench *bench)
 {
     enum { N = 20000 };
@@ -422,6 +436,7 @@ int main(void)
         {"accumulate: all combinations", accumulate_in_all_combinations},
         {"accumulate: any size", accumulate_takes_any_size},
         {"accumulate: what is masked or voted down", accumulate_ignores_what_is_masked},
+        {"accumulate: minus zero", accumulate_keeps_minus_zero},
         {"accumulate: any split at blocks", accumulate_does_not_depend_on_the_split},
         {"accumulate: within its error", accumulate_is_within_its_error},
         {"accumulate: shares", shares_divide_instead_of_weights},

@@ -143,6 +143,23 @@ static void test_expressions(void **state)
     }
 }
 
+/* 32 parentheses inside each other, and no more: each takes some of the stack. */
+static void test_deep_expressions(void **state)
+{
+    (void)state;
+    for (int depth = 32; depth <= 33; depth++) {
+        char text[256], ends[2][40] = {{0}};
+        lors_recipe *recipe = NULL;
+        memset(ends[0], '(', (size_t)depth);
+        memset(ends[1], ')', (size_t)depth);
+        snprintf(text, sizeof text, "expression: '%sA%s'\nmodels: [{model: a, name: A}]\n", ends[0],
+                 ends[1]);
+        lors_status status = lors_recipe_parse("r.yaml", text, strlen(text), "/f", &recipe);
+        assert_int_equal(status, depth == 32 ? LORS_OK : LORS_ERR_RECIPE);
+        lors_recipe_free(recipe);
+    }
+}
+
 /* The form in which mergekit writes a recipe out again. */
 static void test_references_and_notes(void **state)
 {
@@ -216,6 +233,7 @@ int main(void)
         cmocka_unit_test(test_precedence),           cmocka_unit_test(test_slice_bases),
         cmocka_unit_test(test_expressions),          cmocka_unit_test(test_references_and_notes),
         cmocka_unit_test(test_documents),            cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_deep_expressions),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
