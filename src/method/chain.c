@@ -89,11 +89,6 @@ static lors_status check(const lors_call *call)
     return lors_sparse_check(&sub);
 }
 
-static bool is_base(const lors_call *call)
-{
-    return lors_call_number(call, LAMBDA, 0) == 0 || !lors_method_any_weight(call, WEIGHT);
-}
-
 static const lors_method_def *instead(const lors_call *call)
 {
     bool decomposes = lors_call_number(call, DECOMPOSE, 0) != 0 && call->is_layer_matrix;
@@ -246,7 +241,7 @@ const lors_method_def lors_method_chain = {
     .adds_to_base = true,
     .by_rows = true, /* which is what `ranked` needs */
     .check = check,
-    .is_base = is_base,
+    .is_base = lors_method_adds_nothing,
     .instead = instead,
     .settle_bytes = settle_bytes,
     .scratch_bytes = scratch_bytes,

@@ -8,7 +8,7 @@
  */
 #include "method/method_table.h"
 
-enum { WEIGHT, LAMBDA, FIRST, SECOND }; /* where a method has weights; else its limit is first */
+enum { WEIGHT, LAMBDA, FIRST }; /* where a method has weights; else its limit is first */
 
 typedef struct row {
     lors_column_kind kind;
@@ -19,8 +19,7 @@ typedef struct row {
 static bool is_base(const lors_call *call)
 {
     const row *r = call->row;
-    return r->has_weights &&
-           (lors_call_number(call, LAMBDA, 0) == 0 || !lors_method_any_weight(call, WEIGHT));
+    return r->has_weights && lors_method_adds_nothing(call);
 }
 
 static lors_status apply(lors_call *call)

@@ -25,11 +25,6 @@ static const lors_param_info params[] = {
      "share of the directions that are of the sum of all task vectors"},
 };
 
-static bool is_base(const lors_call *call)
-{
-    return lors_call_number(call, LAMBDA, 0) == 0 || !lors_method_any_weight(call, WEIGHT);
-}
-
 /* --- iso_c ------------------------------------------------------------------------------------ */
 
 typedef struct layout {
@@ -185,7 +180,7 @@ const lors_method_def lors_method_iso_c = {
              .params = params},
     .adds_to_base = true,
     .outside_is_mean = true,
-    .is_base = is_base,
+    .is_base = lors_method_adds_nothing,
     .apply_whole = apply_c,
     .scratch_bytes = scratch_bytes_c,
     .n_numbers = n_numbers_c,
@@ -210,7 +205,7 @@ const lors_method_def lors_method_iso_cts = {
              .params = params},
     .adds_to_base = true,
     .outside_is_mean = true,
-    .is_base = is_base,
+    .is_base = lors_method_adds_nothing,
     .apply_whole = apply_cts,
     .scratch_bytes = scratch_bytes_cts,
     .n_numbers = n_numbers_cts,

@@ -26,11 +26,6 @@ static const lors_param_info params[] = {
      "share of each model's singular vectors that is kept, largest magnitudes first"},
 };
 
-static bool is_base(const lors_call *call)
-{
-    return lors_call_number(call, LAMBDA, 0) == 0 || !lors_method_any_weight(call, WEIGHT);
-}
-
 typedef struct layout {
     lors_spectral s;
     lors_view wide;   /* f64 [n_rows][n_cols] */
@@ -205,7 +200,7 @@ const lors_method_def lors_method_knots = {
              .n_params = LORS_COUNT_OF(params),
              .params = params},
     .adds_to_base = true,
-    .is_base = is_base,
+    .is_base = lors_method_adds_nothing,
     .apply_whole = apply_whole,
     .scratch_bytes = scratch_bytes,
     .n_numbers = n_numbers,

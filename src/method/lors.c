@@ -25,11 +25,6 @@ static const lors_param_info params[] = {
      "share of the residual that is kept, largest magnitudes first"},
 };
 
-static bool is_base(const lors_call *call)
-{
-    return lors_call_number(call, LAMBDA, 0) == 0 || !lors_method_any_weight(call, WEIGHT);
-}
-
 /* Full rank or density 1 in every model: all of the task vectors is kept. */
 static const lors_method_def *instead(const lors_call *call)
 {
@@ -176,7 +171,7 @@ const lors_method_def lors_method_lors = {
              .n_params = LORS_COUNT_OF(params),
              .params = params},
     .adds_to_base = true,
-    .is_base = is_base,
+    .is_base = lors_method_adds_nothing,
     .instead = instead,
     .state_bytes = state_bytes,
     .apply_matrix = apply_matrix,

@@ -33,14 +33,14 @@ lors_status lors_method_check_normalize(const lors_call *call, int32_t weight, i
                      "weight, or set normalize: false");
 }
 
-bool lors_method_any_weight(const lors_call *call, int32_t param)
+bool lors_method_adds_nothing(const lors_call *call)
 {
+    enum { WEIGHT, LAMBDA };
+    bool any_weight = false;
     for (int32_t k = 0; k < call->n_models; k++) {
-        if (lors_call_number(call, param, k) != 0) {
-            return true;
-        }
+        any_weight = any_weight || lors_call_number(call, WEIGHT, k) != 0;
     }
-    return false;
+    return lors_call_number(call, LAMBDA, 0) == 0 || !any_weight;
 }
 
 uint64_t lors_method_selection_bytes(const lors_call *call)

@@ -56,8 +56,9 @@ uint64_t lors_method_model_key(const lors_call *call, int32_t model);
 double lors_method_weights(const lors_call *call, int32_t param);
 /* ERR_RECIPE where `normalize` is on and the weights cancel. */
 lors_status lors_method_check_normalize(const lors_call *call, int32_t weight, int32_t normalize);
-/* Is some weight not zero? */
-bool lors_method_any_weight(const lors_call *call, int32_t param);
+/* Is lambda 0, or every weight? `is_base` of the methods whose first two parameters are weight and
+ * lambda, in this order. */
+bool lors_method_adds_nothing(const lors_call *call);
 
 /* A selection among each model's magnitudes, its state in call->state. */
 uint64_t lors_method_selection_bytes(const lors_call *call);

@@ -124,11 +124,6 @@ static bool divides(const lors_call *call)
     return rescales(call) && !call->compat && row_of(call)->keeping == LORS_KEEP_RANKED;
 }
 
-static bool is_base(const lors_call *call)
-{
-    return lors_call_number(call, LAMBDA, 0) == 0 || !lors_method_any_weight(call, WEIGHT);
-}
-
 static const lors_method_def *instead(const lors_call *call)
 {
     return is_dense(call) && !row_of(call)->elects ? &lors_method_task_arithmetic : NULL;
@@ -163,7 +158,7 @@ lors_status lors_sparse_check(const lors_call *call)
                              density, epsilon);
         }
     }
-    return is_base(call) || row_of(call)->elects
+    return lors_method_adds_nothing(call) || row_of(call)->elects
                ? LORS_OK
                : lors_method_check_normalize(call, WEIGHT, NORMALIZE);
 }
@@ -461,7 +456,7 @@ static const row largest = {LORS_KEEP_LARGEST, true, 0},
                  .params = its_params}, \
         .row = &its_row, .adds_to_base = true, .by_rows = in_rows, \
         .uses = LORS_USES_VALUES | LORS_USES_MASKS | LORS_USES_SIGNS, .surveys = surveys, \
-        .check = lors_sparse_check, .is_base = is_base, .instead = instead, \
+        .check = lors_sparse_check, .is_base = lors_method_adds_nothing, .instead = instead, \
         .keeps_equal = keeps_equal, .state_bytes = lors_sparse_state_bytes, \
         .settle_bytes = lors_sparse_settle_bytes, \
         .scratch_bytes = in_rows ? lors_sparse_scratch_bytes : NULL, .begin = begin, \

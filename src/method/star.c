@@ -22,11 +22,6 @@ static const lors_param_info params[] = {
      "percent of the sum of the singular values that the kept ones hold"},
 };
 
-static bool is_base(const lors_call *call)
-{
-    return lors_call_number(call, LAMBDA, 0) == 0 || !lors_method_any_weight(call, WEIGHT);
-}
-
 typedef struct layout {
     lors_spectral s;
     lors_view long_rows; /* f64 [n_short][n_long] */
@@ -115,7 +110,7 @@ const lors_method_def lors_method_star = {
              .n_params = LORS_COUNT_OF(params),
              .params = params},
     .adds_to_base = true,
-    .is_base = is_base,
+    .is_base = lors_method_adds_nothing,
     .apply_whole = apply_whole,
     .scratch_bytes = scratch_bytes,
     .n_numbers = n_numbers,

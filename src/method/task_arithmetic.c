@@ -18,11 +18,6 @@ static const lors_param_info params[] = {
      "divide by the sum of the weights"},
 };
 
-static bool is_base(const lors_call *call)
-{
-    return lors_call_number(call, LAMBDA, 0) == 0 || !lors_method_any_weight(call, WEIGHT);
-}
-
 /* Is the coefficient of a common task vector 1? */
 static bool keeps_equal(const lors_call *call)
 {
@@ -34,7 +29,8 @@ static bool keeps_equal(const lors_call *call)
 
 static lors_status check_plain(const lors_call *call)
 {
-    return is_base(call) ? LORS_OK : lors_method_check_normalize(call, WEIGHT, NORMALIZE);
+    return lors_method_adds_nothing(call) ? LORS_OK
+                                          : lors_method_check_normalize(call, WEIGHT, NORMALIZE);
 }
 
 static lors_sum sum_of(const lors_call *call)
@@ -71,7 +67,7 @@ const lors_method_def lors_method_task_arithmetic = {
              .params = params},
     .adds_to_base = true,
     .check = check_plain,
-    .is_base = is_base,
+    .is_base = lors_method_adds_nothing,
     .keeps_equal = keeps_equal,
     .sum = plain_sum,
 };

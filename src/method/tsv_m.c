@@ -28,11 +28,6 @@ static const lors_param_info params[] = {
      "singular values behind this share of their sum are raised to its last one; 1: none"},
 };
 
-static bool is_base(const lors_call *call)
-{
-    return lors_call_number(call, LAMBDA, 0) == 0 || !lors_method_any_weight(call, WEIGHT);
-}
-
 typedef struct layout {
     lors_spectral s;
     lors_stack stack;
@@ -170,7 +165,7 @@ const lors_method_def lors_method_tsv_m = {
              .params = params},
     .adds_to_base = true,
     .outside_is_mean = true,
-    .is_base = is_base,
+    .is_base = lors_method_adds_nothing,
     .apply_whole = apply_whole,
     .scratch_bytes = scratch_bytes,
     .n_numbers = n_numbers,

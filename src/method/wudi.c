@@ -24,11 +24,6 @@ static const lors_param_info params[] = {
      "how strongly the update is held to the sum of the task vectors"},
 };
 
-static bool is_base(const lors_call *call)
-{
-    return lors_call_number(call, LAMBDA, 0) == 0 || !lors_method_any_weight(call, WEIGHT);
-}
-
 typedef struct layout {
     lors_spectral s;
     lors_view of_rows; /* f64 [n_rows][n_rows] */
@@ -205,7 +200,7 @@ const lors_method_def lors_method_wudi = {
              .params = params},
     .adds_to_base = true,
     .outside_is_mean = true,
-    .is_base = is_base,
+    .is_base = lors_method_adds_nothing,
     .apply_whole = apply_whole,
     .scratch_bytes = scratch_bytes,
     .n_numbers = n_numbers,
