@@ -62,6 +62,24 @@ def test_growth(folder):
         pass
 
 
+def test_methods(folder):
+    args = argparse.Namespace(size="demo", dtype="f16", threads=1, runs=2, long=20, only="slerp",
+                              work=folder)
+    rows = {row["recipe"]: row for row in bench_methods.measure(args)}
+    if set(rows) != {"slerp", "nuslerp", "multislerp"}:
+        yield f"methods: slerp was asked for, {sorted(rows)} measured"
+        return
+    counts = {name: row["models"] for name, row in rows.items()}
+    if counts != {"slerp": 1, "nuslerp": 2, "multislerp": 3}:
+        yield f"methods: the recipes are said to have {counts} models"
+    for name, row in rows.items():
+        size = rows["slerp"]["bytes_written"]
+        if row["bytes_written"] != size or row["bytes_read"] < (row["models"] + 1) * size * 0.9:
+            yield f"methods: {name}: {row}"
+        if row["seconds"]["n"] != 2 or not row["of_floor"] > 0 or not row["ns_per_value"] > 0:
+            yield f"methods: {name}: {row}"
+
+
 def test_process():
     code = "import time; x = bytearray(b'x') * (64 << 20); time.sleep(0.2)"
     found = processes.run([sys.executable, "-c", code])
@@ -98,7 +116,8 @@ def main():
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     merges.LORS, merges.MAKE_MODELS = binary, binary.parent / "make-models"
-    tests = [test_judge(folder), test_growth(folder), test_process(), test_plot()]
+    tests = [test_judge(folder), test_growth(folder), test_methods(folder), test_process(),
+             test_plot()]
     complaints = [list(test) for test in tests]
     for complaint in sum(complaints, []):
         print(complaint)
@@ -113,6 +132,7 @@ if __name__ == "__main__":
     import numpy as np
 
     import bench_growth
+    import bench_methods
     import bench_peers
     import judge
     import merges
