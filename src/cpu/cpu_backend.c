@@ -28,6 +28,7 @@
         .measure_block = LORS_KERNEL_NAME(measure_block, isa), \
         .combine = LORS_KERNEL_NAME(combine, isa), \
         .random_mask = LORS_KERNEL_NAME(random_mask, isa), \
+        .random_words = LORS_KERNEL_NAME(random_words, isa), \
         .select_bins = LORS_KERNEL_NAME(select_bins, isa), \
         .select_ties = LORS_KERNEL_NAME(select_ties, isa), \
         .select_mask = LORS_KERNEL_NAME(select_mask, isa), \

@@ -65,6 +65,8 @@ typedef struct lors_cpu_kernels {
     void (*combine)(double *out, const lors_columns *columns, int64_t n);
     /* mask = whether each element of the stream `key` is below the limit. */
     void (*random_mask)(uint8_t *mask, uint64_t key, uint64_t limit, uint64_t first, int64_t n);
+    /* The random word of each element of the stream. */
+    void (*random_words)(uint32_t *words, uint64_t key, uint64_t first, int64_t n);
     /* A selection: how many numbers (of those whose keys begin with `known`, after the first pass)
      * are in each bin of this pass, n < 2^31; how many have this key; mask = keys >= least that are
      * numbers. */
@@ -130,6 +132,7 @@ const lors_cpu_kernels *lors_cpu_kernels_get(void);
                                               int64_t);                                           \
     void LORS_KERNEL_NAME(combine, isa)(double *, const lors_columns *, int64_t);                 \
     void LORS_KERNEL_NAME(random_mask, isa)(uint8_t *, uint64_t, uint64_t, uint64_t, int64_t);    \
+    void LORS_KERNEL_NAME(random_words, isa)(uint32_t *, uint64_t, uint64_t, int64_t);            \
     void LORS_KERNEL_NAME(select_bins, isa)(uint32_t[LORS_SELECT_BINS], const float *, int64_t,   \
                                             int32_t, uint32_t);                                   \
     uint32_t LORS_KERNEL_NAME(select_ties, isa)(const float *, int64_t, uint32_t);                \

@@ -1,4 +1,4 @@
-/* random_kernels.c - random masks, four counters of four words at a time. */
+/* random_kernels.c - random masks and words, four counters of four words at a time. */
 #include <string.h>
 
 #ifdef __AVX2__
@@ -74,6 +74,33 @@ void LORS_KERNEL(random_mask)(uint8_t *mask, uint64_t key, uint64_t limit, uint6
         for (int64_t i = 0; i < STEP; i++) {
             if (at + i >= 0 && at + i < n) {
                 mask[at + i] = some[i];
+            }
+        }
+    }
+}
+
+static inline void words_step(uint32_t out[STEP], uint64_t key, uint64_t group)
+{
+    words c[4];
+    philox(c, key, group);
+    for (int i = 0; i < STEP; i++) {
+        out[i] = (uint32_t)c[i % 4][i / 4];
+    }
+}
+
+void LORS_KERNEL(random_words)(uint32_t *out, uint64_t key, uint64_t first, int64_t n)
+{
+    uint32_t some[STEP];
+    int64_t at = -(int64_t)(first % 4);
+    for (uint64_t group = first / 4; at < n; group += COUNTERS, at += STEP) {
+        if (at >= 0 && at + STEP <= n) {
+            words_step(out + at, key, group);
+            continue;
+        }
+        words_step(some, key, group);
+        for (int64_t i = 0; i < STEP; i++) {
+            if (at + i >= 0 && at + i < n) {
+                out[at + i] = some[i];
             }
         }
     }

@@ -12,7 +12,7 @@
 #include "base/error.h"
 #include "cpu/cpu_internal.h"
 
-enum { BINS = LORS_SELECT_BINS };
+enum { BINS = LORS_SELECT_BINS, LATER_BINS = 1 << 10 };
 
 typedef struct selection {
     uint64_t total, k;
@@ -61,9 +61,10 @@ static void count_bins(const lors_cpu_kernels *kernels, selection *s, int32_t pa
 {
     enum { MOST = 1 << 30 }; /* what 32 bits can count */
     uint32_t counts[BINS];
+    int n_bins = pass == 0 ? BINS : LATER_BINS;
     for (int64_t first = 0; first < n; first += MOST) {
         kernels->select_bins(counts, x + first, n - first < MOST ? n - first : MOST, pass, s->key);
-        for (int bin = 0; bin < BINS; bin++) {
+        for (int bin = 0; bin < n_bins; bin++) {
             if (counts[bin]) {
                 __atomic_fetch_add(&s->counts[bin], counts[bin], __ATOMIC_RELAXED);
             }
@@ -106,7 +107,7 @@ static void settle_bins(selection *s, int32_t pass)
         s->k = s->k < s->n_numbers ? s->k : s->n_numbers;
         s->need = s->k;
     }
-    uint32_t bin = pass == 0 ? BINS - 1 : 1023;
+    uint32_t bin = (pass == 0 ? BINS : LATER_BINS) - 1;
     while (bin > 0 && s->counts[bin] < s->need) {
         s->need -= s->counts[bin];
         bin--;

@@ -10,6 +10,7 @@
 
 enum {
     BINS = LORS_SELECT_BINS,
+    LATER_BINS = 1 << 10,
     INFINITE_BIN = 2040, /* of the first pass: infinity and some NaN; above it there are only NaN */
     LINE = 16,           /* values of a cache line */
     AHEAD = 1024,        /* how far they are fetched ahead: to the next pages, too */
@@ -149,12 +150,12 @@ static void count_known(uint32_t counts[BINS], const float *x, int64_t n, int32_
 {
     uint32_t keys[SPAN + 8];
     int shift = lors_select_shift(pass);
-    memset(counts, 0, BINS * sizeof *counts);
+    memset(counts, 0, LATER_BINS * sizeof *counts);
     for (int64_t i = 0; i < n; i += SPAN) {
         int64_t count = n - i < SPAN ? n - i : SPAN;
         int64_t n_keys = matching_keys(keys, x + i, count, shift + 10, known);
         for (int64_t k = 0; k < n_keys; k++) {
-            counts[keys[k] >> shift & 1023] += keys[k] < LORS_NAN_KEY;
+            counts[keys[k] >> shift & (LATER_BINS - 1)] += keys[k] < LORS_NAN_KEY;
         }
     }
 }
