@@ -53,7 +53,7 @@ typedef struct lors_slot {
 template <typename T> static inline T *lors_cuda_carve(unsigned char *base, uint64_t *at, int64_t n)
 {
     unsigned char *place = base ? base + *at : nullptr;
-    *at += ((uint64_t)n * sizeof(T) + LORS_VIEW_ALIGN - 1) & ~(uint64_t)(LORS_VIEW_ALIGN - 1);
+    *at += lors_view_padded((uint64_t)n * sizeof(T));
     return reinterpret_cast<T *>(place);
 }
 

@@ -87,8 +87,7 @@ static uint64_t blocks_of(uint64_t n)
 
 uint64_t lors_cuda_select_bytes(uint64_t total)
 {
-    uint64_t n_bytes = sizeof(selection) + blocks_of(total) * sizeof(uint32_t);
-    return (n_bytes + LORS_VIEW_ALIGN - 1) / LORS_VIEW_ALIGN * LORS_VIEW_ALIGN;
+    return lors_view_padded(sizeof(selection) + blocks_of(total) * sizeof(uint32_t));
 }
 
 static selections describe(const lors_selection *s)

@@ -67,6 +67,12 @@ static inline lors_view lors_view_at(lors_view view, uint64_t n_bytes)
     return view;
 }
 
+/* What a piece of scratch or state takes where the next one is to begin at LORS_VIEW_ALIGN. */
+static inline uint64_t lors_view_padded(uint64_t n_bytes)
+{
+    return (n_bytes + LORS_VIEW_ALIGN - 1) & ~(uint64_t)(LORS_VIEW_ALIGN - 1);
+}
+
 /* What `load` finds; `clear` it before the first load that counts into it. */
 typedef struct lors_findings {
     uint64_t n_nonfinite;

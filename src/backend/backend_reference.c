@@ -69,11 +69,6 @@ static void reference_close_queue(lors_queue *given)
 
 /* --- low rank on the device ------------------------------------------------------------------- */
 
-static uint64_t padded(uint64_t n_bytes)
-{
-    return lors_reference_padded(n_bytes);
-}
-
 void lors_reference_end_trip(reference *r, trip *t)
 {
     r->ops->release(r->device, t->staging);
@@ -99,11 +94,12 @@ static lors_status ask_device(reference_queue *queue, float *low, const float *x
 {
     reference *r = queue->owner;
     uint64_t n_bytes = (uint64_t)(n_rows * n_cols) * sizeof(float);
+    uint64_t padded = lors_view_padded(n_bytes);
     trip t;
     uint64_t scratch_bytes = r->ops->truncate_bytes(1, n_rows, n_cols, rank);
-    LORS_TRY(lors_reference_begin_trip(r, n_bytes, 2 * padded(n_bytes) + scratch_bytes, &t));
+    LORS_TRY(lors_reference_begin_trip(r, n_bytes, 2 * padded + scratch_bytes, &t));
     lors_view staged = {t.staging, 0}, there = {t.there, 0};
-    lors_view result = {t.there, padded(n_bytes)}, scratch = {t.there, 2 * padded(n_bytes)};
+    lors_view result = {t.there, padded}, scratch = {t.there, 2 * padded};
     memcpy(r->ops->host_bytes(staged), x, n_bytes);
     lors_status status = r->ops->upload(queue->device, there, staged, n_bytes);
     if (status == LORS_OK) {
@@ -181,7 +177,7 @@ static uint64_t reference_truncate_bytes(int32_t n_matrices, int64_t n_rows, int
 {
     /* The reference's result and scratch; and for the trip to a device that is the host itself the
      * matrix, twice, its result, and the scratch of that. */
-    uint64_t matrix = padded((uint64_t)(n_rows * n_cols) * sizeof(float));
+    uint64_t matrix = lors_view_padded((uint64_t)(n_rows * n_cols) * sizeof(float));
     uint64_t bytes = 4 * matrix + lors_cpu_truncate_bytes(n_matrices, n_rows, n_cols, rank);
     rank.exact = true;
     return bytes + lors_cpu_truncate_bytes(n_matrices, n_rows, n_cols, rank);
@@ -191,7 +187,7 @@ static lors_status truncate_one(reference_queue *queue, float *low, const float 
                                 int64_t n_cols, lors_rank rank, lors_view scratch,
                                 lors_certificate *certificate)
 {
-    uint64_t n_bytes = padded((uint64_t)(n_rows * n_cols) * sizeof(float));
+    uint64_t n_bytes = lors_view_padded((uint64_t)(n_rows * n_cols) * sizeof(float));
     LORS_TRY(ask_device(queue, low, x, n_rows, n_cols, rank, certificate));
     /* The same rank, where the device chose it by energy. */
     lors_rank same = {certificate->rank, 0, true};

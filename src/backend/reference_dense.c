@@ -27,7 +27,7 @@ static uint64_t place(piece *pieces, int32_t n, const trip *t)
     for (int32_t i = 0; i < n; i++) {
         pieces[i].staged = (lors_view){t->staging, at};
         pieces[i].there = (lors_view){t->there, at};
-        at += lors_reference_padded(pieces[i].n_bytes);
+        at += lors_view_padded(pieces[i].n_bytes);
     }
     return at;
 }
@@ -77,7 +77,7 @@ uint64_t lors_reference_multiply_bytes(int64_t rows, int64_t cols, int64_t depth
 {
     uint64_t out = (uint64_t)(rows * cols) * sizeof(double);
     uint64_t all = out + (uint64_t)((rows + cols) * depth) * sizeof(double) + 3 * LORS_VIEW_ALIGN;
-    return lors_cpu_multiply_bytes(rows, cols, depth) + lors_reference_padded(out) + 2 * all;
+    return lors_cpu_multiply_bytes(rows, cols, depth) + lors_view_padded(out) + 2 * all;
 }
 
 /* A factor's words as they lie, without what is behind its last row. */
@@ -143,7 +143,7 @@ lors_status lors_reference_multiply(lors_queue *given, lors_view out, const lors
 {
     reference_queue *queue = (reference_queue *)(void *)given;
     double *x = lors_cpu_at(out), *own = lors_cpu_at(p->scratch), before = 0;
-    uint64_t own_bytes = lors_reference_padded((uint64_t)(p->rows * p->cols) * sizeof *own);
+    uint64_t own_bytes = lors_view_padded((uint64_t)(p->rows * p->cols) * sizeof *own);
     lors_product mine = *p;
     if (p->beta != 0) {
         before = norm_of_rows(x, p->ld, NULL, p->rows, p->cols);
@@ -180,7 +180,7 @@ static uint64_t lay_out(own_eigen *e, lors_view at, int64_t n, int64_t count)
     const uint64_t sizes[] = {(uint64_t)(n * n), (uint64_t)(n * count), (uint64_t)count};
     uint64_t filled[4] = {0};
     for (int i = 0; i < 3; i++) {
-        filled[i + 1] = filled[i] + lors_reference_padded(sizes[i] * sizeof(double));
+        filled[i + 1] = filled[i] + lors_view_padded(sizes[i] * sizeof(double));
     }
     uint64_t eigen = lors_cpu_eigen_bytes(n, count), product = lors_cpu_multiply_bytes(n, n, n);
     if (at.memory) {

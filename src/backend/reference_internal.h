@@ -24,11 +24,6 @@ typedef struct trip {
     lors_memory *staging, *there;
 } trip;
 
-static inline uint64_t lors_reference_padded(uint64_t n_bytes)
-{
-    return (n_bytes + LORS_VIEW_ALIGN - 1) & ~(uint64_t)(LORS_VIEW_ALIGN - 1);
-}
-
 lors_status lors_reference_begin_trip(reference *r, uint64_t staged, uint64_t there, trip *t);
 void lors_reference_end_trip(reference *r, trip *t);
 

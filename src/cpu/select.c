@@ -33,8 +33,7 @@ static uint64_t blocks_of(uint64_t n)
 
 uint64_t lors_cpu_select_bytes(uint64_t total)
 {
-    uint64_t bytes = sizeof(selection) + blocks_of(total) * sizeof(uint32_t);
-    return (bytes + LORS_VIEW_ALIGN - 1) & ~(uint64_t)(LORS_VIEW_ALIGN - 1);
+    return lors_view_padded(sizeof(selection) + blocks_of(total) * sizeof(uint32_t));
 }
 
 static selection *slice_of(const lors_selection *s, int32_t slice)

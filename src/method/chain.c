@@ -110,7 +110,7 @@ typedef struct pieces {
 static lors_view take(lors_view at, uint64_t *filled, uint64_t n_bytes)
 {
     lors_view piece = lors_view_at(at, *filled);
-    *filled += (n_bytes + LORS_VIEW_ALIGN - 1) / LORS_VIEW_ALIGN * LORS_VIEW_ALIGN;
+    *filled += lors_view_padded(n_bytes);
     return piece;
 }
 

@@ -35,7 +35,7 @@ typedef struct layout {
     int64_t n_common, n_own; /* directions: of the sum, of each model */
 } layout;
 
-static layout lay_out_c(lors_call *call)
+static layout lay_out_c(const lors_call *call)
 {
     layout l = {.s = lors_spectral_of(call, 0, 0)};
     l.sum = lors_spectral_take(&l.s, (int64_t)call->n_elements);
@@ -44,14 +44,12 @@ static layout lay_out_c(lors_call *call)
 
 static uint64_t scratch_bytes_c(const lors_call *call)
 {
-    lors_call unplaced = *call;
-    return lay_out_c(&unplaced).s.filled;
+    return lay_out_c(call).s.filled;
 }
 
 static int64_t n_numbers_c(const lors_call *call)
 {
-    lors_call unplaced = *call;
-    return lay_out_c(&unplaced).s.numbers;
+    return lay_out_c(call).s.numbers;
 }
 
 static lors_status apply_c(lors_call *call)
@@ -83,7 +81,7 @@ static void count_directions(layout *l)
     l->n_common = r - l->n_own * n;
 }
 
-static layout lay_out_cts(lors_call *call)
+static layout lay_out_cts(const lors_call *call)
 {
     layout l = {.s = lors_spectral_of(call, 0, 0)};
     count_directions(&l);
@@ -95,20 +93,18 @@ static layout lay_out_cts(lors_call *call)
 
 static uint64_t scratch_bytes_cts(const lors_call *call)
 {
-    lors_call unplaced = *call;
-    return lay_out_cts(&unplaced).s.filled;
+    return lay_out_cts(call).s.filled;
 }
 
 static int64_t n_numbers_cts(const lors_call *call)
 {
-    lors_call unplaced = *call;
-    return lay_out_cts(&unplaced).s.numbers;
+    return lay_out_cts(call).s.numbers;
 }
 
 /* sum = d_k - U_0 U_0' d_k, with U_0' [n][n_rows] the rows of the stack that stand by the rows. */
 static lors_status project_off(layout *l, int32_t k, int64_t n)
 {
-    lors_call *call = l->s.call;
+    const lors_call *call = l->s.call;
     lors_factor common = {.x = l->s.tall ? l->stack.long_rows : l->stack.short_rows,
                           .wide = true,
                           .ld = call->n_rows};

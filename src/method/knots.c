@@ -41,7 +41,7 @@ static lors_view take_bytes(lors_spectral *s, uint64_t n_bytes)
     return lors_spectral_take(s, (int64_t)(n_bytes / sizeof(double)) + 1);
 }
 
-static layout lay_out(lors_call *call)
+static layout lay_out(const lors_call *call)
 {
     layout l = {.s = lors_spectral_of(call, call->n_rows, call->n_rows)};
     uint64_t n = call->n_elements, models = (uint64_t)call->n_models;
@@ -56,14 +56,12 @@ static layout lay_out(lors_call *call)
 
 static uint64_t scratch_bytes(const lors_call *call)
 {
-    lors_call unplaced = *call;
-    return lay_out(&unplaced).s.filled;
+    return lay_out(call).s.filled;
 }
 
 static int64_t n_numbers(const lors_call *call)
 {
-    lors_call unplaced = *call;
-    return lay_out(&unplaced).s.numbers;
+    return lay_out(call).s.numbers;
 }
 
 /* The rows of s->vectors are U', l->sigma S. Returns how many directions there are. */
@@ -121,7 +119,7 @@ static lors_status take_vectors(layout *l, int32_t k)
 /* The masks of the largest entries, of r directions. */
 static lors_status trim(layout *l, int64_t n_directions)
 {
-    lors_call *call = l->s.call;
+    const lors_call *call = l->s.call;
     const lors_backend_ops *ops = call->ops;
     lors_selection selection = {l->state, call->n_elements, call->n_models};
     uint64_t kept[LORS_MAX_MODELS], size = (uint64_t)(n_directions * call->n_cols);
@@ -142,7 +140,7 @@ static lors_status trim(layout *l, int64_t n_directions)
 /* l->wide = V' */
 static lors_status merge_vectors(layout *l)
 {
-    lors_call *call = l->s.call;
+    const lors_call *call = l->s.call;
     lors_method_weights(call, WEIGHT);
     bool normalize = lors_call_number(call, NORMALIZE, 0) != 0;
     lors_sum sum = {.stack = call->delta,

@@ -48,7 +48,7 @@ static uint64_t sums_bytes(const lors_call *call)
 
 static uint64_t selection_at(const lors_call *call)
 {
-    return (sums_bytes(call) + LORS_VIEW_ALIGN - 1) / LORS_VIEW_ALIGN * LORS_VIEW_ALIGN;
+    return lors_view_padded(sums_bytes(call));
 }
 
 static uint64_t state_bytes(const lors_call *call)

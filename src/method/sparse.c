@@ -194,8 +194,7 @@ uint64_t lors_sparse_settle_bytes(const lors_call *call)
 
 static uint64_t selections_at(const lors_call *call)
 {
-    return (lors_sparse_settle_bytes(call) + LORS_VIEW_ALIGN - 1) / LORS_VIEW_ALIGN *
-           LORS_VIEW_ALIGN;
+    return lors_view_padded(lors_sparse_settle_bytes(call));
 }
 
 uint64_t lors_sparse_state_bytes(const lors_call *call)

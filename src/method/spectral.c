@@ -17,7 +17,7 @@ static lors_view take_bytes(lors_spectral *s, uint64_t n_bytes)
 {
     lors_view taken = s->call->scratch;
     taken.offset += s->filled;
-    s->filled += (n_bytes + LORS_VIEW_ALIGN - 1) & ~(uint64_t)(LORS_VIEW_ALIGN - 1);
+    s->filled += lors_view_padded(n_bytes);
     return taken;
 }
 
@@ -49,7 +49,7 @@ static uint64_t product_bytes(const lors_spectral *s, int64_t stacked)
     return most;
 }
 
-lors_spectral lors_spectral_of(lors_call *call, int64_t size, int64_t stacked)
+lors_spectral lors_spectral_of(const lors_call *call, int64_t size, int64_t stacked)
 {
     lors_spectral s = {.call = call, .tall = call->n_rows >= call->n_cols};
     s.n_short = s.tall ? call->n_cols : call->n_rows;
@@ -254,7 +254,7 @@ lors_status lors_spectral_merge(lors_spectral *s, lors_stack *stack, double alph
 
 lors_status lors_spectral_fill(const lors_spectral *s, double with)
 {
-    lors_call *call = s->call;
+    const lors_call *call = s->call;
     int64_t n = (int64_t)call->n_elements;
     LORS_TRY(call->ops->clear(call->queue, call->acc, call->n_elements * sizeof(double)));
     return with == 0 ? LORS_OK : call->ops->scale_rows(call->queue, call->acc, 1, n, n, &with);
@@ -263,7 +263,7 @@ lors_status lors_spectral_fill(const lors_spectral *s, double with)
 lors_status lors_spectral_sum(const lors_spectral *s, int32_t weight, int32_t from, int32_t n,
                               lors_view out)
 {
-    lors_call *call = s->call;
+    const lors_call *call = s->call;
     for (int32_t k = 0; k < n; k++) {
         call->weights[k] = lors_call_number(call, weight, from + k);
     }

@@ -23,7 +23,7 @@ typedef struct lors_stack {
 } lors_stack;
 
 typedef struct lors_spectral {
-    lors_call *call;
+    const lors_call *call;
     bool tall, not_finite;
     int64_t n_short, n_long;
     uint64_t filled;         /* bytes taken of the call's scratch */
@@ -39,7 +39,7 @@ lors_view lors_spectral_take(lors_spectral *s, int64_t n_doubles);
 double *lors_spectral_take_numbers(lors_spectral *s, int64_t n);
 /* Sides, and what eigenproblems of this size and products with `stacked` rows need. Views are
  * absent where the call has no scratch yet. */
-lors_spectral lors_spectral_of(lors_call *call, int64_t size, int64_t stacked);
+lors_spectral lors_spectral_of(const lors_call *call, int64_t size, int64_t stacked);
 lors_stack lors_spectral_stack(lors_spectral *s, int64_t capacity);
 
 /* Model k's task vector as a factor; one in f64 [n_rows][n_cols]. */

@@ -27,7 +27,7 @@ typedef struct layout {
     lors_view long_rows; /* f64 [n_short][n_long] */
 } layout;
 
-static layout lay_out(lors_call *call)
+static layout lay_out(const lors_call *call)
 {
     layout l = {.s = lors_spectral_of(call, 0, 0)};
     l.long_rows = lors_spectral_take(&l.s, l.s.n_short * l.s.n_long);
@@ -36,14 +36,12 @@ static layout lay_out(lors_call *call)
 
 static uint64_t scratch_bytes(const lors_call *call)
 {
-    lors_call unplaced = *call;
-    return lay_out(&unplaced).s.filled;
+    return lay_out(call).s.filled;
 }
 
 static int64_t n_numbers(const lors_call *call)
 {
-    lors_call unplaced = *call;
-    return lay_out(&unplaced).s.numbers;
+    return lay_out(call).s.numbers;
 }
 
 /* How many of the values (squared, ascending) are kept, and what they are scaled by. */

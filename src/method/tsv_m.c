@@ -47,7 +47,7 @@ static int64_t most_rows(const lors_call *call, int32_t k)
     return cell->energy > 0 || cell->number > (double)n_short ? n_short : (int64_t)cell->number;
 }
 
-static layout lay_out(lors_call *call)
+static layout lay_out(const lors_call *call)
 {
     int64_t capacity = 0, n_long = call->n_rows > call->n_cols ? call->n_rows : call->n_cols;
     for (int32_t k = 0; k < call->n_models; k++) {
@@ -61,14 +61,12 @@ static layout lay_out(lors_call *call)
 
 static uint64_t scratch_bytes(const lors_call *call)
 {
-    lors_call unplaced = *call;
-    return lay_out(&unplaced).s.filled;
+    return lay_out(call).s.filled;
 }
 
 static int64_t n_numbers(const lors_call *call)
 {
-    lors_call unplaced = *call;
-    return lay_out(&unplaced).s.numbers;
+    return lay_out(call).s.numbers;
 }
 
 /* Values (ascending) that are not among the fewest leading ones with this share of the energy. */

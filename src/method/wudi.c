@@ -32,7 +32,7 @@ typedef struct layout {
     double *value;
 } layout;
 
-static layout lay_out(lors_call *call)
+static layout lay_out(const lors_call *call)
 {
     int64_t longest = call->n_rows > call->n_cols ? call->n_rows : call->n_cols;
     layout l = {.s = lors_spectral_of(call, call->n_cols, longest)};
@@ -45,14 +45,12 @@ static layout lay_out(lors_call *call)
 
 static uint64_t scratch_bytes(const lors_call *call)
 {
-    lors_call unplaced = *call;
-    return lay_out(&unplaced).s.filled;
+    return lay_out(call).s.filled;
 }
 
 static int64_t n_numbers(const lors_call *call)
 {
-    lors_call unplaced = *call;
-    return lay_out(&unplaced).s.numbers;
+    return lay_out(call).s.numbers;
 }
 
 static lors_factor transposed(lors_factor a)

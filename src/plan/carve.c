@@ -6,13 +6,8 @@
 static lors_view take(lors_view at, uint64_t *filled, uint64_t n_bytes)
 {
     lors_view piece = at.memory ? lors_view_at(at, *filled) : LORS_NO_VIEW;
-    *filled += lors_plan_padded(n_bytes);
+    *filled += lors_view_padded(n_bytes);
     return piece;
-}
-
-uint64_t lors_plan_padded(uint64_t n_bytes)
-{
-    return (n_bytes + LORS_VIEW_ALIGN - 1) & ~(uint64_t)(LORS_VIEW_ALIGN - 1);
 }
 
 uint64_t lors_plan_paged(uint64_t n_bytes)

@@ -171,8 +171,6 @@ int64_t lors_plan_tile(const lors_plan *plan, const lors_job *job, uint64_t n);
 uint64_t lors_plan_step(const lors_job *job, uint64_t step);
 /* Bytes of the method's state that its settle reads on the host. */
 uint64_t lors_plan_settle_bytes(const lors_plan *plan, const lors_job *job);
-/* Rounded up to LORS_VIEW_ALIGN. */
-uint64_t lors_plan_padded(uint64_t n_bytes);
 /* Rounded up to LORS_DIRECT_ALIGN. */
 uint64_t lors_plan_paged(uint64_t n_bytes);
 /* Bytes of the method's state for one job. */

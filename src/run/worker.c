@@ -79,7 +79,7 @@ static lors_status request_operand(lors_worker *w, lors_step *s, const lors_job 
     uint64_t offset = unit->first * scale, n_bytes = unit->count * scale;
     if (lors_job_producer(job, k) >= 0) { /* perhaps it is not there yet: taken before computing */
         s->at[k + 1] = s->n_bytes;
-        s->n_bytes += lors_plan_padded(n_bytes);
+        s->n_bytes += lors_view_padded(n_bytes);
         return LORS_OK;
     }
     lors_transfer_req *request = &s->requests[s->n_requests++];
@@ -229,7 +229,7 @@ static lors_status compute_step(lors_worker *w, const lors_step *s)
 static uint64_t take(uint64_t *filled, uint64_t n_bytes)
 {
     uint64_t at = *filled;
-    *filled += lors_plan_padded(n_bytes);
+    *filled += lors_view_padded(n_bytes);
     return at;
 }
 

@@ -141,16 +141,11 @@ lors_status merge_check(merge *m)
 
 /* --- memory ----------------------------------------------------------------------------------- */
 
-static uint64_t padded(uint64_t n_bytes)
-{
-    return (n_bytes + LORS_VIEW_ALIGN - 1) & ~(uint64_t)(LORS_VIEW_ALIGN - 1);
-}
-
 /* The next piece; where there is no memory yet it is only measured. */
 static lors_view take(drive *d, uint64_t n_bytes)
 {
     lors_view taken = {d->memory, d->filled};
-    d->filled += padded(n_bytes);
+    d->filled += lors_view_padded(n_bytes);
     return taken;
 }
 
