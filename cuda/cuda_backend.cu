@@ -383,6 +383,10 @@ static const lors_backend_ops cuda_ops = {
     .scale_rows = lors_cuda_scale_rows,
     .eigen_bytes = lors_cuda_eigen_bytes,
     .eigen = lors_cuda_eigen,
+    .solve_bytes = lors_cuda_solve_bytes,
+    .solve = lors_cuda_solve,
+    .dot_rows_bytes = lors_cuda_dot_rows_bytes,
+    .dot_rows = lors_cuda_dot_rows,
 };
 
 static lors_status cuda_merge(lors_queue *queue, lors_view out, const lors_merge *m, int64_t n)

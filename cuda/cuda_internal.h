@@ -123,10 +123,18 @@ uint64_t lors_cuda_multiply_bytes(int64_t rows, int64_t cols, int64_t depth);
 lors_status lors_cuda_multiply(lors_queue *queue, lors_view out, const lors_product *p);
 lors_status lors_cuda_scale_rows(lors_queue *queue, lors_view x, int64_t rows, int64_t cols,
                                  int64_t ld, const double *factors);
+uint64_t lors_cuda_dot_rows_bytes(int64_t rows);
+lors_status lors_cuda_dot_rows(lors_queue *queue, const lors_factor *a, const lors_factor *b,
+                               int64_t rows, int64_t cols, double *dots, lors_view scratch);
 
 /* eigen.cu */
 uint64_t lors_cuda_eigen_bytes(int64_t n, int64_t count);
 lors_status lors_cuda_eigen(lors_queue *queue, lors_view matrix, int64_t n, int64_t count,
                             lors_view vectors, double *values, lors_view scratch);
+
+/* solve.cu */
+uint64_t lors_cuda_solve_bytes(int64_t n, int64_t rows);
+lors_status lors_cuda_solve(lors_queue *queue, lors_view matrix, int64_t n, double shift,
+                            lors_view x, int64_t rows, bool *solved, lors_view scratch);
 
 #endif

@@ -1,8 +1,9 @@
-/* dense.cu - products of dense matrices in f64, by tiles, and the scaling of rows.
+/* dense.cu - products of dense matrices in f64, by tiles, and the scaling and products of rows.
  *
  * Each number is one sum over the whole length, in order: the same bits on any card. Of a symmetric
  * product a tile is made once and written to both triangles.
  */
+#include "cuda/low_rank_device.h"
 #include "cuda/product_tiles.h"
 
 typedef struct product_args {
@@ -119,4 +120,41 @@ lors_status lors_cuda_scale_rows(lors_queue *queue, lors_view x, int64_t rows, i
         LORS_TRY(lors_cuda_launched("scale_rows"));
     }
     return LORS_OK;
+}
+
+/* One thread block a row. */
+static __global__ void __launch_bounds__(LORS_THREADS)
+    dot_kernel(double *dots, operand a, operand b, int64_t rows, int64_t cols)
+{
+    for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
+        double sum = 0;
+        for (int64_t i = threadIdx.x; i < cols; i += LORS_THREADS) {
+            int64_t at = row * a.i_step + i, to = row * b.i_step + i;
+            sum += (a.x ? (double)a.x[at] : a.v[at]) * (b.x ? (double)b.x[to] : b.v[to]);
+        }
+        sum = lors_block_sum(sum);
+        if (threadIdx.x == 0) {
+            dots[row] = sum;
+        }
+    }
+}
+
+uint64_t lors_cuda_dot_rows_bytes(int64_t rows)
+{
+    return (uint64_t)rows * sizeof(double);
+}
+
+lors_status lors_cuda_dot_rows(lors_queue *queue, const lors_factor *a, const lors_factor *b,
+                               int64_t rows, int64_t cols, double *dots, lors_view scratch)
+{
+    double *on_device = lors_cuda_at<double>(scratch);
+    LORS_TRY(lors_cuda_enter(queue));
+    if (rows == 0) {
+        return LORS_OK;
+    }
+    LORS_LAUNCH((dot_kernel), dim3((unsigned)(rows < 65535 ? rows : 65535)), LORS_THREADS,
+                queue->stream, on_device, operand_of(a, false, rows), operand_of(b, false, rows),
+                rows, cols);
+    LORS_TRY(lors_cuda_launched("dot_rows"));
+    return lors_cuda_fetch(queue, dots, on_device, (uint64_t)rows * sizeof *dots);
 }

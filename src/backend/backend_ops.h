@@ -6,8 +6,9 @@
  * Work goes into a queue: one queue is used by one thread, and does what it is told in order, but
  * possibly later: what an operation finds out is written to a view, and is there after `wait`.
  * Arrays given as plain pointers (weights, counts) are taken over before the call returns. No
- * operation allocates, and none waits but `truncate_rank` and `eigen`, whose answers decide
- * what is done next. Every entry of every table is filled: there is no silent fallback.
+ * operation allocates, and none waits but `truncate_rank`, `eigen`, `solve` and `dot_rows`, whose
+ * answers decide what is done next. Every entry of every table is filled: there is no silent
+ * fallback.
  *
  * Arithmetic is fixed here, so that elementwise results are the same bits on every backend (the
  * formulas are in backend/arithmetic.h, which every backend compiles): differences and sums in f64,
@@ -33,7 +34,7 @@ enum {
     LORS_MAX_MODELS = 256,  /* the most slices of one sum, election or selection */
     LORS_VIEW_ALIGN = 256,  /* what a backend may ask of the start of scratch or state; operands
                                need no more than their elements do, but are faster with it */
-    LORS_BACKEND_ABI = 4
+    LORS_BACKEND_ABI = 5
 };
 
 /* Where weights or votes cancel but for rounding: a sum of weights up to this share of their
@@ -375,6 +376,19 @@ typedef struct lors_backend_ops {
     uint64_t (*eigen_bytes)(int64_t n, int64_t count);
     lors_status (*eigen)(lors_queue *queue, lors_view matrix, int64_t n, int64_t count,
                          lors_view vectors, double *values, lors_view scratch);
+    /* x f64 [rows][n] becomes x (A + shift)^-1, shift a multiple of the identity, for A [n][n]
+     * symmetric and, so shifted, positive definite: by its Cholesky factor. A is lost. Where there
+     * is no such factor (or A is not all numbers) *solved is false and x is as it was. Waits.
+     * scratch: solve_bytes, LORS_VIEW_ALIGN. */
+    uint64_t (*solve_bytes)(int64_t n, int64_t rows);
+    lors_status (*solve)(lors_queue *queue, lors_view matrix, int64_t n, double shift, lors_view x,
+                         int64_t rows, bool *solved, lors_view scratch);
+    /* dots[row] (host) = the dot product of this row of a and of b, both [rows][cols] and not
+     * transposed, in f64; they are there when the call returns. Waits. scratch: dot_rows_bytes,
+     * LORS_VIEW_ALIGN. */
+    uint64_t (*dot_rows_bytes)(int64_t rows);
+    lors_status (*dot_rows)(lors_queue *queue, const lors_factor *a, const lors_factor *b,
+                            int64_t rows, int64_t cols, double *dots, lors_view scratch);
 } lors_backend_ops;
 
 /* --- A backend that is a library of its own --------------------------------------------------- */

@@ -240,6 +240,9 @@ static void fill_table(void)
     table.multiply = lors_reference_multiply;
     table.eigen_bytes = lors_reference_eigen_bytes;
     table.eigen = lors_reference_eigen;
+    table.solve_bytes = lors_reference_solve_bytes;
+    table.solve = lors_reference_solve;
+    table.dot_rows = lors_reference_dot_rows;
 }
 
 const lors_backend_ops *lors_reference_ops(void)

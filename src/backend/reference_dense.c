@@ -1,7 +1,8 @@
-/* reference_dense.c - products and eigenproblems of the device, each judged against the CPU's.
+/* reference_dense.c - products, eigenproblems and solutions of the device, each judged by the CPU.
  *
  * A product may be off by 1e-11 of the norms of its factors; of an eigenproblem the values by 1e-9
- * of the largest, as the vectors by their own residual and orthogonality. What is off by more is an
+ * of the largest, as the vectors by their own residual and orthogonality; a solution by a residual
+ * of 1e-11 of the norms of it and the matrix. What is off by more is an
  * error at once: it is no question of taste.
  */
 #include <math.h>
@@ -281,4 +282,119 @@ lors_status lors_reference_eigen(lors_queue *given, lors_view matrix, int64_t n,
     LORS_TRY(ask_eigen(queue, g, n, count, lors_cpu_at(vectors), values));
     bool numbers = count > 0 && !(isnan(values[0]) && isnan(e.values[0]));
     return numbers ? judge(queue, &e, vectors, values, n, count) : LORS_OK;
+}
+
+/* --- solutions -------------------------------------------------------------------------------- */
+
+uint64_t lors_reference_solve_bytes(int64_t n, int64_t rows)
+{
+    uint64_t own = lors_view_padded((uint64_t)(n * n) * sizeof(double)) +
+                   lors_view_padded((uint64_t)(rows * n) * sizeof(double));
+    return 3 * own + lors_cpu_multiply_bytes(rows, n, n) + lors_cpu_solve_bytes(n, rows);
+}
+
+static lors_status ask_solve(reference_queue *queue, double *matrix, int64_t n, double shift,
+                             double *x, int64_t rows, bool *solved)
+{
+    const lors_backend_ops *ops = queue->owner->ops;
+    piece pieces[3] = {
+        {.here = matrix, .n_bytes = (uint64_t)(n * n) * sizeof *matrix, .goes = true},
+        {.here = x, .n_bytes = (uint64_t)(rows * n) * sizeof *x, .goes = true, .comes = true},
+        {.n_bytes = ops->solve_bytes(n, rows)}};
+    trip t = {NULL, NULL};
+    uint64_t staged = place(pieces, 2, &t), bytes = place(pieces, 3, &t);
+    LORS_TRY(lors_reference_begin_trip(queue->owner, staged, bytes, &t));
+    place(pieces, 3, &t);
+    lors_status status = send(queue, pieces, 2);
+    if (status == LORS_OK) {
+        status = ops->solve(queue->device, pieces[0].there, n, shift, pieces[1].there, rows, solved,
+                            pieces[2].there);
+    }
+    if (status == LORS_OK) {
+        status = fetch(queue, pieces, 2);
+    }
+    return end(queue, &t, status);
+}
+
+/* x (A + shift) must be what was there before. */
+lors_status lors_reference_solve(lors_queue *given, lors_view matrix, int64_t n, double shift,
+                                 lors_view x, int64_t rows, bool *solved, lors_view scratch)
+{
+    reference_queue *queue = (reference_queue *)(void *)given;
+    const lors_view multiply_scratch =
+        lors_view_at(scratch, lors_view_padded((uint64_t)(rows * n) * sizeof(double)));
+    double *rest = lors_cpu_at(scratch), *found = lors_cpu_at(x);
+    memcpy(rest, found, (size_t)(rows * n) * sizeof *rest);
+    LORS_TRY(ask_solve(queue, lors_cpu_at(matrix), n, shift, found, rows, solved));
+    if (!*solved) { /* what is done instead is judged by itself */
+        return LORS_OK;
+    }
+    lors_product p = {.left = {.x = x, .wide = true, .ld = n},
+                      .right = {.x = matrix, .wide = true, .ld = n},
+                      .rows = rows,
+                      .cols = n,
+                      .depth = n,
+                      .ld = n,
+                      .alpha = 1,
+                      .beta = -1,
+                      .scratch = multiply_scratch};
+    LORS_TRY(lors_cpu_multiply(&queue->cpu, scratch, &p));
+    for (int64_t i = 0; i < rows * n; i++) {
+        rest[i] += shift * found[i];
+    }
+    double size = norm_of_factor(&p.right, n, n) + fabs(shift) * sqrt((double)n);
+    double allowed = product_slack * size * norm_of_rows(found, n, NULL, rows, n);
+    double off = norm_of_rows(rest, n, NULL, rows, n);
+    return off > allowed || isnan(off)
+               ? lors_fail(LORS_ERR_NUMERICS,
+                           "a solution of the device leaves %.3g, %.3g is allowed: the device or "
+                           "its memory is failing",
+                           off, allowed)
+               : LORS_OK;
+}
+
+/* --- products of rows ------------------------------------------------------------------------- */
+
+static lors_status ask_dots(reference_queue *queue, const lors_factor *a, const lors_factor *b,
+                            int64_t rows, int64_t cols, double *dots)
+{
+    const lors_backend_ops *ops = queue->owner->ops;
+    lors_factor left = *a, right = *b;
+    piece pieces[3] = {piece_of(a, rows, cols),
+                       piece_of(b, rows, cols),
+                       {.n_bytes = ops->dot_rows_bytes(rows)}};
+    trip t = {NULL, NULL};
+    uint64_t staged = place(pieces, 2, &t), bytes = place(pieces, 3, &t);
+    LORS_TRY(lors_reference_begin_trip(queue->owner, staged, bytes, &t));
+    place(pieces, 3, &t);
+    left.x = pieces[0].there;
+    right.x = pieces[1].there;
+    lors_status status = send(queue, pieces, 2);
+    if (status == LORS_OK) {
+        status = ops->dot_rows(queue->device, &left, &right, rows, cols, dots, pieces[2].there);
+    }
+    return end(queue, &t, status);
+}
+
+lors_status lors_reference_dot_rows(lors_queue *given, const lors_factor *a, const lors_factor *b,
+                                    int64_t rows, int64_t cols, double *dots, lors_view scratch)
+{
+    reference_queue *queue = (reference_queue *)(void *)given;
+    LORS_TRY(ask_dots(queue, a, b, rows, cols, dots));
+    for (int64_t row = 0; row < rows; row++) {
+        lors_factor x = *a, y = *b;
+        double own = 0;
+        x.x = lors_view_at(x.x, (uint64_t)(row * x.ld) * (x.wide ? sizeof(double) : sizeof(float)));
+        y.x = lors_view_at(y.x, (uint64_t)(row * y.ld) * (y.wide ? sizeof(double) : sizeof(float)));
+        LORS_TRY(lors_cpu_dot_rows(&queue->cpu, &x, &y, 1, cols, &own, scratch));
+        double allowed =
+            product_slack * norm_of_factor(&x, 1, cols) * norm_of_factor(&y, 1, cols);
+        if (fabs(dots[row] - own) > allowed && isfinite(allowed)) {
+            return lors_fail(LORS_ERR_NUMERICS,
+                             "a dot product of the device is off by %.3g, %.3g is allowed: the "
+                             "device or its memory is failing",
+                             fabs(dots[row] - own), allowed);
+        }
+    }
+    return LORS_OK;
 }

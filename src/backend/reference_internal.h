@@ -33,5 +33,10 @@ lors_status lors_reference_multiply(lors_queue *queue, lors_view out, const lors
 uint64_t lors_reference_eigen_bytes(int64_t n, int64_t count);
 lors_status lors_reference_eigen(lors_queue *queue, lors_view matrix, int64_t n, int64_t count,
                                  lors_view vectors, double *values, lors_view scratch);
+uint64_t lors_reference_solve_bytes(int64_t n, int64_t rows);
+lors_status lors_reference_solve(lors_queue *queue, lors_view matrix, int64_t n, double shift,
+                                 lors_view x, int64_t rows, bool *solved, lors_view scratch);
+lors_status lors_reference_dot_rows(lors_queue *queue, const lors_factor *a, const lors_factor *b,
+                                    int64_t rows, int64_t cols, double *dots, lors_view scratch);
 
 #endif

@@ -348,4 +348,8 @@ const lors_backend_ops lors_cpu_ops = {
     .scale_rows = lors_cpu_scale_rows,
     .eigen_bytes = lors_cpu_eigen_bytes,
     .eigen = lors_cpu_eigen,
+    .solve_bytes = lors_cpu_solve_bytes,
+    .solve = lors_cpu_solve,
+    .dot_rows_bytes = lors_cpu_dot_rows_bytes,
+    .dot_rows = lors_cpu_dot_rows,
 };

@@ -195,6 +195,12 @@ lors_status lors_cpu_scale_rows(lors_queue *queue, lors_view x, int64_t rows, in
 uint64_t lors_cpu_eigen_bytes(int64_t n, int64_t count);
 lors_status lors_cpu_eigen(lors_queue *queue, lors_view matrix, int64_t n, int64_t count,
                            lors_view vectors, double *values, lors_view scratch);
+uint64_t lors_cpu_solve_bytes(int64_t n, int64_t rows);
+lors_status lors_cpu_solve(lors_queue *queue, lors_view matrix, int64_t n, double shift,
+                           lors_view x, int64_t rows, bool *solved, lors_view scratch);
+uint64_t lors_cpu_dot_rows_bytes(int64_t rows);
+lors_status lors_cpu_dot_rows(lors_queue *queue, const lors_factor *a, const lors_factor *b,
+                              int64_t rows, int64_t cols, double *dots, lors_view scratch);
 
 extern const lors_backend_ops lors_cpu_ops;
 

@@ -1,8 +1,9 @@
-/* dense.c - products and eigenproblems of matrices in f64, on OpenBLAS and LAPACK.
+/* dense.c - products, eigenproblems and solutions of matrices in f64, on OpenBLAS and LAPACK.
  *
  * What is summed over is taken in panels of a fixed depth, so that factors in f32 are widened a
  * panel at a time. Row-major words are column-major ones of the transposed matrix, which is how all
- * calls below see them. LAPACK dsyevd for all vectors, dsyevr for some; dsyev where either fails.
+ * calls below see them. LAPACK dsyevd for all vectors, dsyevr for some; dsyev where either fails;
+ * dpotrf and dpotrs for solutions.
  */
 #include <cblas.h>
 #include <lapacke.h>
@@ -132,6 +133,42 @@ lors_status lors_cpu_scale_rows(lors_queue *queue, lors_view x, int64_t rows, in
     return LORS_OK;
 }
 
+/* Four lanes, so that one addition need not wait for the last. */
+#define DEFINE_DOT(name, A, B)                                    \
+    static double name(const A *a, const B *b, int64_t n)         \
+    {                                                             \
+        double lanes[4] = {0};                                    \
+        for (int64_t i = 0; i < n; i++) {                         \
+            lanes[i % 4] += (double)a[i] * (double)b[i];          \
+        }                                                         \
+        return (lanes[0] + lanes[2]) + (lanes[1] + lanes[3]);     \
+    }
+DEFINE_DOT(dot_slim, float, float)
+DEFINE_DOT(dot_mixed, float, double)
+DEFINE_DOT(dot_wide, double, double)
+
+uint64_t lors_cpu_dot_rows_bytes(int64_t rows)
+{
+    (void)rows;
+    return 0;
+}
+
+lors_status lors_cpu_dot_rows(lors_queue *queue, const lors_factor *a, const lors_factor *b,
+                              int64_t rows, int64_t cols, double *dots, lors_view scratch)
+{
+    (void)queue;
+    (void)scratch;
+    const lors_factor *left = a->wide ? b : a, *right = a->wide ? a : b; /* the narrow one first */
+    const void *x = lors_cpu_at(left->x), *y = lors_cpu_at(right->x);
+    for (int64_t i = 0; i < rows; i++) {
+        int64_t at = i * left->ld, to = i * right->ld;
+        dots[i] = left->wide    ? dot_wide((const double *)x + at, (const double *)y + to, cols)
+                  : right->wide ? dot_mixed((const float *)x + at, (const double *)y + to, cols)
+                                : dot_slim((const float *)x + at, (const float *)y + to, cols);
+    }
+    return LORS_OK;
+}
+
 /* --- eigenproblems ---------------------------------------------------------------------------- */
 
 typedef struct eigenproblem {
@@ -188,11 +225,11 @@ static lapack_int solve_surely(eigenproblem *e, double *vectors)
     return info;
 }
 
-static bool is_finite(const eigenproblem *e)
+static bool is_finite(const double *matrix, int64_t n)
 {
     double trace = 0;
-    for (int64_t i = 0; i < e->n; i++) {
-        trace += e->matrix[i * e->n + i];
+    for (int64_t i = 0; i < n; i++) {
+        trace += matrix[i * n + i];
     }
     return isfinite(trace);
 }
@@ -211,7 +248,7 @@ lors_status lors_cpu_eigen(lors_queue *queue, lors_view matrix, int64_t n, int64
     for (int64_t i = 0; i < count; i++) {
         values[i] = NAN;
     }
-    if (count == 0 || !is_finite(&e)) {
+    if (count == 0 || !is_finite(e.matrix, n)) {
         return LORS_OK;
     }
     memcpy(e.copy, e.matrix, (size_t)n * (size_t)n * sizeof(double));
@@ -220,4 +257,38 @@ lors_status lors_cpu_eigen(lors_queue *queue, lors_view matrix, int64_t n, int64
     }
     memcpy(values, e.all, (size_t)count * sizeof *values);
     return LORS_OK;
+}
+
+/* --- solutions -------------------------------------------------------------------------------- */
+
+uint64_t lors_cpu_solve_bytes(int64_t n, int64_t rows)
+{
+    (void)n;
+    (void)rows;
+    return 0;
+}
+
+/* In column-major words x A = b is A x' = b'. */
+lors_status lors_cpu_solve(lors_queue *queue, lors_view matrix, int64_t n, double shift,
+                           lors_view x, int64_t rows, bool *solved, lors_view scratch)
+{
+    (void)queue;
+    (void)scratch;
+    double *a = lors_cpu_at(matrix);
+    lapack_int order = (lapack_int)n, ld = n > 0 ? order : 1;
+    *solved = false;
+    if (too_long(n) || too_long(rows)) {
+        return fail_length();
+    }
+    for (int64_t i = 0; i < n; i++) {
+        a[i * n + i] += shift;
+    }
+    if (!is_finite(a, n) || LAPACKE_dpotrf_work(LAPACK_COL_MAJOR, 'L', order, a, ld) != 0) {
+        return LORS_OK;
+    }
+    *solved = true;
+    lapack_int info = LAPACKE_dpotrs_work(LAPACK_COL_MAJOR, 'L', order, (lapack_int)rows, a, ld,
+                                          lors_cpu_at(x), ld);
+    return info == 0 ? LORS_OK
+                     : lors_fail(LORS_ERR_INTERNAL, "dpotrs refuses its argument %d", (int)-info);
 }

@@ -208,6 +208,30 @@ void test_singular_values(cusolverDnHandle_t handle, cusolverDnParams_t paramete
     CHECK(distance(product(u, dvt.read(), m, n, n), a) < 1e-14 * 10 && info.read()[0] == 0);
 }
 
+void test_cholesky(cusolverDnHandle_t handle, cusolverDnParams_t parameters)
+{
+    device_array<double> da(std::vector<double>{4, 2, 0, 5}), db(std::vector<double>{8, 9}),
+        worse(std::vector<double>{1, 2, 0, 1});
+    device_array<int> info(1);
+    workspaces need;
+    CHECK_SOLVER(cusolverDnXpotrf_bufferSize(handle, parameters, CUBLAS_FILL_MODE_LOWER, 2,
+                                             CUDA_R_64F, da.get(), 2, CUDA_R_64F,
+                                             &need.device_bytes, &need.host_bytes));
+    device_array<char> work(need.device_bytes);
+    std::vector<char> host(need.host_bytes);
+    CHECK_SOLVER(cusolverDnXpotrf(handle, parameters, CUBLAS_FILL_MODE_LOWER, 2, CUDA_R_64F,
+                                  da.get(), 2, CUDA_R_64F, work.get(), need.device_bytes,
+                                  host.data(), host.size(), info.get()));
+    CHECK(info.read()[0] == 0);
+    CHECK_SOLVER(cusolverDnXpotrs(handle, parameters, CUBLAS_FILL_MODE_LOWER, 2, 1, CUDA_R_64F,
+                                  da.get(), 2, CUDA_R_64F, db.get(), 2, info.get()));
+    CHECK(distance(db.read(), {1.375, 1.25}) < 1e-15 && info.read()[0] == 0);
+    CHECK_SOLVER(cusolverDnXpotrf(handle, parameters, CUBLAS_FILL_MODE_LOWER, 2, CUDA_R_64F,
+                                  worse.get(), 2, CUDA_R_64F, work.get(), need.device_bytes,
+                                  host.data(), host.size(), info.get()));
+    CHECK(info.read()[0] == 2);
+}
+
 void test_cublas(void)
 {
     cudaStream_t stream = nullptr, set = nullptr;
@@ -243,6 +267,7 @@ void test_cusolver(void)
     test_eigen(handle, parameters);
     test_batched_eigen(handle, parameters);
     test_singular_values(handle, parameters);
+    test_cholesky(handle, parameters);
     CHECK_SOLVER(cusolverDnDestroyParams(parameters));
     CHECK_SOLVER(cusolverDnDestroy(handle));
     CHECK_CUDA(cudaStreamDestroy(stream));

@@ -305,6 +305,44 @@ struct singular {
     }
 };
 
+/* A Cholesky factor, or what is solved by it (b is there). */
+struct definite {
+    bool upper;
+    int64_t n;
+    cudaDataType type;
+    void *a;
+    int64_t lda;
+    int *info;
+    bool valid_types;
+    workspace work = {};
+    void *b = nullptr;
+    int64_t n_right = 0, ldb = 1;
+
+    bool valid() const
+    {
+        return valid_types && n >= 0 && n <= INT32_MAX && lda >= std::max<int64_t>(n, 1) &&
+               lda <= INT32_MAX && n_right >= 0 && n_right <= INT32_MAX &&
+               (!b || ldb >= std::max<int64_t>(n, 1));
+    }
+
+    cudaError_t run(int device) const
+    {
+        size_t element = size_of(type);
+        bool wide = type == CUDA_R_64F;
+        cudaError_t error = b ? cudaSuccess : work.use(device);
+        error = error ? error
+                      : use_operands({{a, element, n, n, lda, 1, 0, !b},
+                                      {b, element, n, n_right, ldb, 1, 0, true},
+                                      {info, sizeof(int), 1, 1, 1, 1, 0, true}},
+                                     device, b ? "potrs" : "potrf");
+        if (error == cudaSuccess) {
+            *info = b ? host::cholesky_solve(wide, upper, n, n_right, a, lda, b, ldb)
+                      : host::cholesky(wide, upper, n, a, lda);
+        }
+        return error;
+    }
+};
+
 } /* namespace */
 
 cusolverStatus_t cusolverDnCreate(cusolverDnHandle_t *handle)
@@ -486,4 +524,49 @@ cusolverStatus_t cusolverDnXgesvd(cusolverDnHandle_t handle, cusolverDnParams_t 
                  what.work.holds(device_need(m, n, type_a), host_need(n));
     int device = current_device();
     return call.enqueue_if(valid, "gesvd", [=] { return what.run(device); });
+}
+
+cusolverStatus_t cusolverDnXpotrf_bufferSize(cusolverDnHandle_t handle,
+                                             cusolverDnParams_t parameters, cublasFillMode_t uplo,
+                                             int64_t n, cudaDataType type_a, const void *,
+                                             int64_t lda, cudaDataType compute_type,
+                                             size_t *device_bytes, size_t *host_bytes)
+{
+    definite what = {uplo == CUBLAS_FILL_MODE_UPPER, n, type_a, nullptr, lda, nullptr,
+                     is_type(type_a) && compute_type == type_a};
+    bool valid = parameters && what.valid();
+    return answer_sizes(handle, valid, valid ? device_need(n, 1, type_a) : 0,
+                        valid ? host_need(n) : 0, device_bytes, host_bytes);
+}
+
+cusolverStatus_t cusolverDnXpotrf(cusolverDnHandle_t handle, cusolverDnParams_t parameters,
+                                  cublasFillMode_t uplo, int64_t n, cudaDataType type_a, void *a,
+                                  int64_t lda, cudaDataType compute_type, void *device_buffer,
+                                  size_t device_bytes, void *host_buffer, size_t host_bytes,
+                                  int *info)
+{
+    solver_call call(handle);
+    definite what = {uplo == CUBLAS_FILL_MODE_UPPER, n, type_a, a, lda, info,
+                     is_type(type_a) && compute_type == type_a};
+    what.work = {device_buffer, device_bytes, host_buffer, host_bytes};
+    bool valid = objects().count(parameters) && what.valid() && info &&
+                 what.work.holds(device_need(n, 1, type_a), host_need(n));
+    int device = current_device();
+    return call.enqueue_if(valid, "potrf", [=] { return what.run(device); });
+}
+
+cusolverStatus_t cusolverDnXpotrs(cusolverDnHandle_t handle, cusolverDnParams_t parameters,
+                                  cublasFillMode_t uplo, int64_t n, int64_t n_right,
+                                  cudaDataType type_a, const void *a, int64_t lda,
+                                  cudaDataType type_b, void *b, int64_t ldb, int *info)
+{
+    solver_call call(handle);
+    definite what = {uplo == CUBLAS_FILL_MODE_UPPER, n, type_a, const_cast<void *>(a), lda, info,
+                     is_type(type_a) && type_b == type_a};
+    what.b = b;
+    what.n_right = n_right;
+    what.ldb = ldb;
+    bool valid = objects().count(parameters) && what.valid() && info && b;
+    int device = current_device();
+    return call.enqueue_if(valid, "potrs", [=] { return what.run(device); });
 }

@@ -23,6 +23,8 @@ template <class T> struct lapack;
         static constexpr auto syevd = LAPACKE_##L##syevd_work; \
         static constexpr auto syevr = LAPACKE_##L##syevr_work; \
         static constexpr auto gesvd = LAPACKE_##L##gesvd_work; \
+        static constexpr auto potrf = LAPACKE_##L##potrf_work; \
+        static constexpr auto potrs = LAPACKE_##L##potrs_work; \
     };
 
 STANDIN_LAPACK(s, float)
@@ -136,6 +138,33 @@ int singular_values(bool wide, char jobu, char jobvt, int64_t m, int64_t n, void
     }
     return singular(jobu, jobvt, m, n, static_cast<float *>(a), lda, static_cast<float *>(s),
                     static_cast<float *>(u), ldu, static_cast<float *>(vt), ldvt);
+}
+
+template <class T> static int factor(bool upper, int64_t n, void *a, int64_t lda)
+{
+    return lapack<T>::potrf(LAPACK_COL_MAJOR, upper ? 'U' : 'L', as_int(n), static_cast<T *>(a),
+                            as_int(lda));
+}
+
+template <class T>
+static int solve(bool upper, int64_t n, int64_t n_right, const void *a, int64_t lda, void *b,
+                 int64_t ldb)
+{
+    return lapack<T>::potrs(LAPACK_COL_MAJOR, upper ? 'U' : 'L', as_int(n), as_int(n_right),
+                            static_cast<const T *>(a), as_int(lda), static_cast<T *>(b),
+                            as_int(ldb));
+}
+
+int cholesky(bool wide, bool upper, int64_t n, void *a, int64_t lda)
+{
+    return wide ? factor<double>(upper, n, a, lda) : factor<float>(upper, n, a, lda);
+}
+
+int cholesky_solve(bool wide, bool upper, int64_t n, int64_t n_right, const void *a, int64_t lda,
+                   void *b, int64_t ldb)
+{
+    return wide ? solve<double>(upper, n, n_right, a, lda, b, ldb)
+                : solve<float>(upper, n, n_right, a, lda, b, ldb);
 }
 
 } /* namespace standin::host */

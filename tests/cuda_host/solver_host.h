@@ -28,6 +28,11 @@ int symmetric_eigen(bool wide, bool vectors, bool upper, int64_t n, void *a, int
 int singular_values(bool wide, char jobu, char jobvt, int64_t m, int64_t n, void *a, int64_t lda,
                     void *s, void *u, int64_t ldu, void *vt, int64_t ldvt);
 
+/* The factor of a symmetric positive definite matrix over its triangle; what it solves, over b. */
+int cholesky(bool wide, bool upper, int64_t n, void *a, int64_t lda);
+int cholesky_solve(bool wide, bool upper, int64_t n, int64_t n_right, const void *a, int64_t lda,
+                   void *b, int64_t ldb);
+
 } /* namespace standin::host */
 
 #endif

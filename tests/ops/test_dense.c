@@ -1,5 +1,5 @@
-/* test_dense.c - products, scaled rows and eigenproblems in f64; and what the reference makes of a
- * device that is off. */
+/* test_dense.c - products, scaled rows, eigenproblems and solutions in f64; and what the reference
+ * makes of a device that is off. */
 #include "ops_bench.h"
 
 #include <math.h>
@@ -211,6 +211,93 @@ static void not_a_number_has_none(ops_bench *bench)
     ops_clear(bench);
 }
 
+/* --- solutions and products of rows ----------------------------------------------------------- */
+
+/* x (A + shift) must give b back, as far as the condition of the matrix lets it. */
+static void check_solution(ops_bench *bench, int64_t n, int64_t rows, synth_kind kind)
+{
+    double *g = malloc((size_t)(n * n) * sizeof *g), *b = malloc((size_t)(rows * n) * sizeof *b);
+    double shift = 0.01, size = 0;
+    bool solved = false;
+    fill_gram(g, n, kind);
+    for (int64_t i = 0; i < rows * n; i++) {
+        b[i] = sin((double)i + 1);
+    }
+    for (int64_t i = 0; i < n; i++) {
+        size += g[i * n + i];
+    }
+    shift *= size > 0 ? size : 1;
+    lors_view matrix = ops_copy_of(bench, g, n * n, 8), at = ops_copy_of(bench, b, rows * n, 8);
+    lors_view scratch = ops_scratch(bench, bench->ops->solve_bytes(n, rows));
+    assert_ok(bench->ops->solve(bench->queue, matrix, n, shift, at, rows, &solved, scratch));
+    const double *x = ops_host(bench, at);
+    assert_true(solved);
+    for (int64_t i = 0; i < rows * n; i++) {
+        double sum = shift * x[i];
+        for (int64_t k = 0; k < n; k++) {
+            sum += x[i / n * n + k] * g[k * n + i % n];
+        }
+        expect(fabs(sum - b[i]) <= 1e-11, "%s, %lld of %lld x %lld: %g", synth_kind_name(kind),
+               (long long)i, (long long)rows, (long long)n, sum - b[i]);
+    }
+    free(g);
+    free(b);
+    ops_clear(bench);
+}
+
+static void solutions(ops_bench *bench)
+{
+    for (int kind = 0; kind < SYNTH_KIND_COUNT; kind++) {
+        check_solution(bench, 1, 3, (synth_kind)kind);
+        check_solution(bench, 27, 5, (synth_kind)kind);
+        check_solution(bench, 14, 0, (synth_kind)kind);
+    }
+    check_solution(bench, bench->emulated ? 70 : 300, 33, SYNTH_GAUSS);
+}
+
+/* Neither indefinite nor made of what is no number: there x stays. */
+static void what_is_not_definite_has_none(ops_bench *bench)
+{
+    static const double matrices[][4] = {{1, 2, 2, 1}, {-1, 0, 0, 1}, {0, 0, 0, 0},
+                                         {NAN, 0, 0, 1}, {INFINITY, 1, 1, 2}};
+    static const double b[4] = {1, 2, 3, 4};
+    for (size_t i = 0; i < sizeof matrices / sizeof *matrices; i++) {
+        bool solved = true;
+        lors_view matrix = ops_copy_of(bench, matrices[i], 4, 8), x = ops_copy_of(bench, b, 4, 8);
+        lors_view scratch = ops_scratch(bench, bench->ops->solve_bytes(2, 2));
+        assert_ok(bench->ops->solve(bench->queue, matrix, 2, 0, x, 2, &solved, scratch));
+        expect(!solved, "matrix %d", (int)i);
+        assert_memory_equal(ops_host(bench, x), b, sizeof b);
+        ops_clear(bench);
+    }
+}
+
+static void rows_are_multiplied(ops_bench *bench)
+{
+    static const int64_t shapes[][2] = {{1, 1}, {3, 0}, {0, 5}, {7, 300}, {300, 3}};
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
+        for (unsigned kind = 0; kind < 4; kind++) {
+            int64_t rows = shapes[s][0], cols = shapes[s][1];
+            lors_factor a = factor_of(bench, rows, cols, kind & 1, false, 6);
+            lors_factor b = factor_of(bench, rows, cols, (kind & 2) != 0, false, 7);
+            lors_view scratch = ops_scratch(bench, bench->ops->dot_rows_bytes(rows));
+            const void *left = ops_host(bench, a.x), *right = ops_host(bench, b.x);
+            double dots[300];
+            assert_ok(bench->ops->dot_rows(bench->queue, &a, &b, rows, cols, dots, scratch));
+            for (int64_t i = 0; i < rows; i++) {
+                double sum = 0, size = 0;
+                for (int64_t j = 0; j < cols; j++) {
+                    double term = element(&a, left, i, j) * element(&b, right, i, j);
+                    sum += term;
+                    size += fabs(term);
+                }
+                expect(fabs(dots[i] - sum) <= 1e-13 * size, "row %lld: %g", (long long)i, dots[i]);
+            }
+            ops_clear(bench);
+        }
+    }
+}
+
 /* --- the reference ---------------------------------------------------------------------------- */
 
 static const lors_backend_ops *honest;
@@ -231,18 +318,41 @@ static lors_status wrong_eigen(lors_queue *queue, lors_view matrix, int64_t n, i
     return honest->scale_rows(queue, vectors, 1, n, n, &factor);
 }
 
-static lors_status ask(lors_queue *queue, lors_memory *memory, bool eigen)
+static lors_status wrong_solve(lors_queue *queue, lors_view matrix, int64_t n, double shift,
+                               lors_view x, int64_t rows, bool *solved, lors_view scratch)
+{
+    LORS_TRY(honest->solve(queue, matrix, n, shift, x, rows, solved, scratch));
+    const double factor = 1 + planted;
+    return honest->scale_rows(queue, x, 1, n, n, &factor);
+}
+
+static lors_status wrong_dot_rows(lors_queue *queue, const lors_factor *a, const lors_factor *b,
+                                  int64_t rows, int64_t cols, double *dots, lors_view scratch)
+{
+    LORS_TRY(honest->dot_rows(queue, a, b, rows, cols, dots, scratch));
+    dots[rows - 1] *= 1 + planted;
+    return LORS_OK;
+}
+
+enum { ASK_PRODUCT, ASK_EIGEN, ASK_SOLUTION, ASK_DOTS, N_ASKED };
+
+static lors_status ask(lors_queue *queue, lors_memory *memory, int what)
 {
     const lors_backend_ops *reference = lors_reference_ops();
     double *x = reference->host_bytes((lors_view){memory, 0}), values[4];
+    double *b = reference->host_bytes((lors_view){memory, 256});
+    bool solved;
     for (int i = 0; i < 16; i++) {
         x[i] = i % 5 == 0 ? 4 : 1;
+        b[i] = i;
     }
     lors_view at = {memory, 0}, out = {memory, 256}, scratch = {memory, 512};
     lors_factor factor = {.x = at, .wide = true, .ld = 4};
     lors_product p = {factor, factor, 4, 4, 4, 4, 1, 0, false, scratch};
-    return eigen ? reference->eigen(queue, at, 4, 4, out, values, scratch)
-                 : reference->multiply(queue, out, &p);
+    return what == ASK_EIGEN      ? reference->eigen(queue, at, 4, 4, out, values, scratch)
+           : what == ASK_SOLUTION ? reference->solve(queue, at, 4, 1, out, 4, &solved, scratch)
+           : what == ASK_DOTS ? reference->dot_rows(queue, &factor, &factor, 4, 4, values, scratch)
+                              : reference->multiply(queue, out, &p);
 }
 
 static void the_reference_sees_errors(ops_bench *bench)
@@ -255,16 +365,20 @@ static void the_reference_sees_errors(ops_bench *bench)
     honest = bench->ops;
     wrong.multiply = wrong_multiply;
     wrong.eigen = wrong_eigen;
+    wrong.solve = wrong_solve;
+    wrong.dot_rows = wrong_dot_rows;
     assert_ok(lors_reference_open(&wrong, bench->backend, &backend));
     assert_ok(reference->open_queue(backend, &queue));
     assert_ok(reference->allocate(
         backend, LORS_ON_DEVICE,
-        512 + reference->eigen_bytes(4, 4) + reference->multiply_bytes(4, 4, 4), &memory));
-    for (int eigen = 0; eigen < 2; eigen++) {
+        512 + reference->eigen_bytes(4, 4) + reference->multiply_bytes(4, 4, 4) +
+            reference->solve_bytes(4, 4),
+        &memory));
+    for (int what = 0; what < N_ASKED; what++) {
         planted = 0;
-        assert_ok(ask(queue, memory, eigen));
-        planted = eigen ? 1e-7 : 1e-8;
-        assert_int_equal(ask(queue, memory, eigen), LORS_ERR_NUMERICS);
+        assert_ok(ask(queue, memory, what));
+        planted = what == ASK_EIGEN ? 1e-7 : 1e-8;
+        assert_int_equal(ask(queue, memory, what), LORS_ERR_NUMERICS);
     }
     reference->release(backend, memory);
     reference->close_queue(queue);
@@ -279,6 +393,9 @@ int main(void)
         {"rows_are_scaled", rows_are_scaled},
         {"eigenproblems", eigenproblems},
         {"not_a_number_has_none", not_a_number_has_none},
+        {"solutions", solutions},
+        {"what_is_not_definite_has_none", what_is_not_definite_has_none},
+        {"rows_are_multiplied", rows_are_multiplied},
         {"the_reference_sees_errors", the_reference_sees_errors},
     };
     return ops_run("dense", cases, sizeof cases / sizeof *cases);

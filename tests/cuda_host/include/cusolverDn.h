@@ -80,6 +80,24 @@ STANDIN_CUDA cusolverStatus_t cusolverDnXsyevdx(
     cudaDataType type_w, void *w, cudaDataType compute_type, void *device_buffer,
     size_t device_bytes, void *host_buffer, size_t host_bytes, int *info);
 
+STANDIN_CUDA cusolverStatus_t cusolverDnXpotrf_bufferSize(
+    cusolverDnHandle_t handle, cusolverDnParams_t parameters, cublasFillMode_t uplo, int64_t n,
+    cudaDataType type_a, const void *a, int64_t lda, cudaDataType compute_type,
+    size_t *device_bytes, size_t *host_bytes);
+STANDIN_CUDA cusolverStatus_t cusolverDnXpotrf(cusolverDnHandle_t handle,
+                                               cusolverDnParams_t parameters,
+                                               cublasFillMode_t uplo, int64_t n,
+                                               cudaDataType type_a, void *a, int64_t lda,
+                                               cudaDataType compute_type, void *device_buffer,
+                                               size_t device_bytes, void *host_buffer,
+                                               size_t host_bytes, int *info);
+STANDIN_CUDA cusolverStatus_t cusolverDnXpotrs(cusolverDnHandle_t handle,
+                                               cusolverDnParams_t parameters,
+                                               cublasFillMode_t uplo, int64_t n, int64_t n_right,
+                                               cudaDataType type_a, const void *a, int64_t lda,
+                                               cudaDataType type_b, void *b, int64_t ldb,
+                                               int *info);
+
 STANDIN_CUDA cusolverStatus_t cusolverDnXgesvd_bufferSize(
     cusolverDnHandle_t handle, cusolverDnParams_t parameters, signed char jobu, signed char jobvt,
     int64_t m, int64_t n, cudaDataType type_a, const void *a, int64_t lda, cudaDataType type_s,
