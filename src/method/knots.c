@@ -36,20 +36,15 @@ typedef struct layout {
     double *sigma;    /* [n_rows], ascending; 0: no direction */
 } layout;
 
-static lors_view take_bytes(lors_spectral *s, uint64_t n_bytes)
-{
-    return lors_spectral_take(s, (int64_t)(n_bytes / sizeof(double)) + 1);
-}
-
 static layout lay_out(const lors_call *call)
 {
     layout l = {.s = lors_spectral_of(call, call->n_rows, call->n_rows)};
     uint64_t n = call->n_elements, models = (uint64_t)call->n_models;
     l.wide = lors_spectral_take(&l.s, (int64_t)n);
-    l.masks = take_bytes(&l.s, models * (n + LORS_VIEW_ALIGN));
-    l.signs = take_bytes(&l.s, n);
-    l.blocks = take_bytes(&l.s, (n / LORS_BLOCK + 1) * sizeof(lors_store_block));
-    l.state = take_bytes(&l.s, models * call->ops->select_bytes(n));
+    l.masks = lors_spectral_take_bytes(&l.s, models * (n + LORS_VIEW_ALIGN));
+    l.signs = lors_spectral_take_bytes(&l.s, n);
+    l.blocks = lors_spectral_take_bytes(&l.s, (n / LORS_BLOCK + 1) * sizeof(lors_store_block));
+    l.state = lors_spectral_take_bytes(&l.s, models * call->ops->select_bytes(n));
     l.sigma = lors_spectral_take_numbers(&l.s, call->n_rows);
     return l;
 }

@@ -13,7 +13,7 @@ static int64_t larger(int64_t a, int64_t b)
     return a > b ? a : b;
 }
 
-static lors_view take_bytes(lors_spectral *s, uint64_t n_bytes)
+lors_view lors_spectral_take_bytes(lors_spectral *s, uint64_t n_bytes)
 {
     lors_view taken = s->call->scratch;
     taken.offset += s->filled;
@@ -23,7 +23,7 @@ static lors_view take_bytes(lors_spectral *s, uint64_t n_bytes)
 
 lors_view lors_spectral_take(lors_spectral *s, int64_t n_doubles)
 {
-    return take_bytes(s, (uint64_t)n_doubles * sizeof(double));
+    return lors_spectral_take_bytes(s, (uint64_t)n_doubles * sizeof(double));
 }
 
 double *lors_spectral_take_numbers(lors_spectral *s, int64_t n)
@@ -57,8 +57,8 @@ lors_spectral lors_spectral_of(const lors_call *call, int64_t size, int64_t stac
     s.size = larger(size, s.n_short);
     s.gram = lors_spectral_take(&s, s.size * s.size);
     s.vectors = lors_spectral_take(&s, s.size * s.size);
-    s.solver = take_bytes(&s, call->ops->eigen_bytes(s.size, s.size));
-    s.product = take_bytes(&s, product_bytes(&s, larger(stacked, s.n_short)));
+    s.solver = lors_spectral_take_bytes(&s, call->ops->eigen_bytes(s.size, s.size));
+    s.product = lors_spectral_take_bytes(&s, product_bytes(&s, larger(stacked, s.n_short)));
     s.values = lors_spectral_take_numbers(&s, 2 * s.size);
     return s;
 }

@@ -36,6 +36,7 @@ typedef struct lors_spectral {
 
 /* Take the next piece of scratch (f64) and of the host's numbers. */
 lors_view lors_spectral_take(lors_spectral *s, int64_t n_doubles);
+lors_view lors_spectral_take_bytes(lors_spectral *s, uint64_t n_bytes);
 double *lors_spectral_take_numbers(lors_spectral *s, int64_t n);
 /* Sides, and what eigenproblems of this size and products with `stacked` rows need. Views are
  * absent where the call has no scratch yet. */

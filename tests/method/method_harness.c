@@ -24,6 +24,7 @@ typedef struct device {
 typedef struct drive {
     const device *on;
     const lors_backend_ops *ops;
+    lors_backend_ops unsolving;
     lors_memory *memory, *staging; /* one and the same where the backend is unified */
     uint64_t n_bytes, filled;
     lors_view base, models, stored, findings, differs, blocks; /* base, models: [n] each */
@@ -249,11 +250,21 @@ static void carve(drive *d, const merge *m)
                            : carve_tiles(d, m);
 }
 
+static lors_status solve_nothing(lors_queue *queue, lors_view matrix, int64_t n, double shift,
+                                 lors_view x, int64_t rows, bool *solved, lors_view scratch)
+{
+    (void)queue, (void)matrix, (void)n, (void)shift, (void)x, (void)rows, (void)scratch;
+    *solved = false;
+    return LORS_OK;
+}
+
 static void open_drive(drive *d, merge *m, const char *device_name)
 {
     int64_t n = m->n_rows * m->n_cols;
     d->on = device_of(device_name);
-    d->ops = d->on->ops;
+    d->unsolving = *d->on->ops;
+    d->unsolving.solve = solve_nothing;
+    d->ops = m->unsolved ? &d->unsolving : d->on->ops;
     d->call = call_of(m);
     d->call.ops = d->ops;
     d->call.queue = d->on->queue;

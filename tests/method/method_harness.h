@@ -33,6 +33,7 @@ typedef struct merge {
     bool compat;    /* mergekit's rules */
     uint64_t seed;
     bool exact; /* low-rank parts by the singular value decomposition alone */
+    bool unsolved; /* as if no matrix had a Cholesky factor */
     /* What comes of it. */
     double *acc;   /* [n]; what apply computed */
     float *values; /* [n]; stored and read again */

@@ -52,12 +52,33 @@ static void at_both_ends(void **state)
     forget_models(&plain);
 }
 
+/* With a factor and with eigenvalues, where both will do. */
+static void both_ways_agree(void **state)
+{
+    (void)state;
+    static const int64_t shapes[][2] = {{22, 13}, {13, 22}, {16, 16}};
+    for (int i = 0; i < 3; i++) {
+        merge m = spectral_merge(&lors_method_wudi, shapes[i][0], shapes[i][1], 3, SYNTH_GAUSS, 2);
+        merge other =
+            spectral_merge(&lors_method_wudi, shapes[i][0], shapes[i][1], 3, SYNTH_GAUSS, 2);
+        other.unsolved = true;
+        merge_set_model(&m, "weight", 1, -0.5);
+        merge_set_model(&other, "weight", 1, -0.5);
+        merge_run(&m, LORS_F32);
+        merge_run(&other, LORS_F32);
+        expect_update(&m, other.acc, 1e-12);
+        forget_models(&m);
+        forget_models(&other);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(properties),
         cmocka_unit_test(worked_by_hand),
         cmocka_unit_test(at_both_ends),
+        cmocka_unit_test(both_ways_agree),
     };
     return merge_tests("wudi", tests);
 }
