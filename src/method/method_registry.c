@@ -34,6 +34,7 @@ static const lors_method_def *const methods[] = {
     &lors_method_star,
     &lors_method_wudi,
     &lors_method_knots,
+    &lors_method_svc,
     &lors_method_passthrough,
 };
 

@@ -17,7 +17,7 @@ extern const lors_method_def lors_method_nearswap, lors_method_ram, lors_method_
     lors_method_consensus, lors_method_emr;
 extern const lors_method_def lors_method_sce, lors_method_chain;
 extern const lors_method_def lors_method_tsv_m, lors_method_iso_c, lors_method_iso_cts,
-    lors_method_star, lors_method_wudi, lors_method_knots;
+    lors_method_star, lors_method_wudi, lors_method_knots, lors_method_svc;
 
 /* What a tensor costs beside being read and written. */
 #define LORS_COST_ONE_PASS "one pass over the elements"

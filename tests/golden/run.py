@@ -16,7 +16,7 @@ import subprocess
 import sys
 
 MODELS = ("ca", "de", "es", "fr", "it")
-SPECTRAL = ("tsv_m", "iso_c", "iso_cts", "star", "wudi", "knots") # bounds, not bytes
+SPECTRAL = ("tsv_m", "iso_c", "iso_cts", "star", "wudi", "knots", "svc") # bounds, not bytes
 
 
 def make_models(binary, folder):

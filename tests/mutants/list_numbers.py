@@ -194,7 +194,17 @@ METHODS = [
          "test_star"),
     ]),
     *of("spectral", "src/method/wudi.c", [
-        ("wudi-ridge", "* n / (double)call->n_cols,", "* n / (double)call->n_rows,", "test_wudi"),
+        ("wudi-ridge", "* n / (double)call->n_cols;", "* n / (double)call->n_rows;", "test_wudi"),
+    ]),
+    *of("spectral", "src/method/svc.c", [
+        ("svc-weight", "l->products[r] / (weight * l->squares[r])",
+         "l->products[r] / l->squares[r]", "test_svc"),
+        ("svc-null", "> LORS_NULL * first;", "> 0 * first;", "test_svc"),
+        ("svc-stays", "l->counts[r] > 0 ? n_models / l->counts[r] - 1 : 0",
+         "l->counts[r] > 0 ? n_models / l->counts[r] - 1 : -1", "test_svc"),
+    ]),
+    *of("spectral", "src/cpu/dense.c", [
+        ("solve-shift", "a[i * n + i] += shift;", "a[i * n + i] += shift * (i > 0);", "test_dense"),
     ]),
     *of("spectral", "src/method/knots.c", [
         ("knots-root", "l->sigma[i] = counts ? sqrt(l->sigma[i]) : 0;",

@@ -237,7 +237,7 @@ def lors_cases():
 
 
 def spectral_cases():
-    for method in ("tsv_m", "iso_c", "iso_cts", "star", "wudi", "knots"):
+    for method in ("tsv_m", "iso_c", "iso_cts", "star", "wudi", "knots", "svc"):
         yield case("defaults", "zero", method, ["ca", "de"])
         yield case("three models", "plain", method, THREE)
         yield case("weights, lambda", "zero", method, weighted(1, -0.5), **{"lambda": 1.5})
@@ -256,6 +256,11 @@ def spectral_cases():
     yield case("densities", "zero", "knots", [("ca", {"density": 0.5}), "de"], density=0.3)
     yield case("the minimum itself", "zero", "wudi", ["ca", "de"], ridge=0)
     yield case("more ridge", "zero", "wudi", weighted(1, 0.3), ridge=0.5)
+    for alpha in (0, 0.6):
+        yield case(f"alpha {alpha}", "zero", "svc", ["ca", "de"], alpha=alpha)
+    yield case("one of two is the merged", "zero", "svc", ["ca", ("de", {"merged": True})])
+    yield case("one of three is the merged", "plain", "svc",
+               ["ca", ("es", {"merged": True, "weight": 0.7}), ("de", {"weight": 2})])
     for fraction in (0, 0.35, 1):
         yield case(f"common {fraction}", "zero", "iso_cts", ["ca", "de"], common_fraction=fraction)
 

@@ -29,8 +29,9 @@ DEFAULTS = {
     "star": {"weight": 1.0, "lambda": None, "eta": 40.0},
     "knots": {"weight": 1.0, "lambda": 1.0, "density": 0.2, "normalize": True},
     "wudi": {"weight": 1.0, "lambda": 1.0, "normalize": True, "ridge": 0.01},
+    "svc": {"weight": 1.0, "lambda": 1.0, "normalize": True, "alpha": 0.1, "merged": False},
 }
-MATRICES = ("lors", "tsv_m", "iso_c", "iso_cts", "star", "wudi", "knots")
+MATRICES = ("lors", "tsv_m", "iso_c", "iso_cts", "star", "wudi", "knots", "svc")
 
 
 class Copy:
@@ -190,6 +191,9 @@ class Merge:
 
     def task_arithmetic(self, subject, shape, base, values):
         weights = self.weights(subject)
+        marked = self.method == "svc" and self.merged(subject, len(weights))
+        if marked: # it stands for those that went into it
+            weights = [w if k in marked else 0.0 for k, w in enumerate(weights)]
         scale = float(self.number("lambda", subject))
         if self.number("normalize", subject):
             scale /= sum(weights)
@@ -261,12 +265,27 @@ class Merge:
             update = scaled.knots([weights[k] for k in changed],
                                   [self.number("density", subject, k) for k in changed],
                                   self.number("normalize", subject))
+        elif self.method == "svc":
+            return self.svc(subject, dtype, shape, base, [w * d for w, d in zip(weights, plain)])
         elif self.method == "wudi":
             update = scaled.wudi(float(self.number("ridge", subject)))
         else:
             update = scaled.iso_cts(self.number("common_fraction", subject))
         update = float(self.number("lambda", subject)) * update.ravel()
         bound = 1e-6 * float(np.linalg.norm(update)) if scaled.sharp else math.nan
+        return Near(dtype, shape, base + update, bound)
+
+    def merged(self, subject, n):
+        return [k for k in range(n) if self.number("merged", subject, k)]
+
+    def svc(self, subject, dtype, shape, base, deltas):
+        marked = self.merged(subject, len(deltas)) or range(len(deltas))
+        scale = float(self.number("lambda", subject))
+        parts = [d for k, d in enumerate(deltas) if len(marked) == len(deltas) or k not in marked]
+        calibrated = spectral_oracle.Spectral(parts)
+        update = calibrated.svc(scale * sum(deltas[k] for k in marked),
+                                float(self.number("alpha", subject))).ravel()
+        bound = 1e-6 * float(np.linalg.norm(update)) if calibrated.sharp else math.nan
         return Near(dtype, shape, base + update, bound)
 
     def lors(self, subject, shape, base, values):

@@ -2,7 +2,7 @@
 
 Written from the papers: TSV-M (arXiv 2412.00081), its boost (2506.16506), Iso-C and Iso-CTS
 (2502.04959), STAR (2502.10339), KnOTS (2410.19735), WUDI (2503.08099: its least squares, by
-numpy.linalg.lstsq).
+numpy.linalg.lstsq), SVC (2602.05536).
 What a paper leaves to chance is zero here as in the program: directions whose singular value is 0,
 of a task vector or of the stacked vectors. A result is well-posed where no cut falls between close
 singular values, and none of those that count is close to 0: elsewhere the SVD itself has no digits
@@ -111,6 +111,24 @@ class Spectral:
         self.sharp &= not ((s > NULL * 1e-2 * s[0]) & (s < EDGE * s[0])).any()
         right = np.concatenate([*wanted, root * total], axis=1)
         return np.linalg.lstsq(left.T, right.T, rcond=float(NULL))[0].T if kept.any() else total
+
+    def svc(self, merged, alpha):
+        """merged: what is calibrated by the task vectors. Ill-posed where directions are not told
+        apart, or a response is all but none."""
+        u, s, v = self.directions(merged, self.shortest)
+        if not s.size:
+            return merged
+        self.sharp &= bool((s[:-1] - s[1:] > EDGE * s[0]).all())
+        responses = [u.T @ d for d in self.deltas]
+        sizes = np.array([np.linalg.norm(a, axis=1) for a in responses]) / s[0]
+        self.sharp &= not ((sizes > NULL * 1e-6) & (sizes < EDGE)).any()
+        counts = np.zeros(len(s))
+        for a, size in zip(responses, sizes):
+            dots = np.sum(a * (s[:, None] * v), axis=1)
+            squares = np.where(size > NULL, np.sum(a * a, axis=1), np.inf)
+            counts += np.maximum(alpha, dots / squares)
+        gamma = np.where(counts > 0, len(responses) / np.where(counts > 0, counts, 1), 1)
+        return merged + (u * ((gamma - 1) * s)) @ v
 
     def knots(self, weights, densities, normalize):
         """TIES on the right vectors, as they are in f32; no cut and no sign may be a near thing."""
