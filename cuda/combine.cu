@@ -81,6 +81,8 @@ lors_status lors_cuda_combine(lors_queue *queue, lors_view out, const lors_colum
         return launch<LORS_COLUMN_CLAMP>(queue, to, args);
     case LORS_COLUMN_ACTIVE:
         return launch<LORS_COLUMN_ACTIVE>(queue, to, args);
+    case LORS_COLUMN_SHARED:
+        return launch<LORS_COLUMN_SHARED>(queue, to, args);
     case LORS_COLUMN_LARGEST:
         return launch<LORS_COLUMN_LARGEST>(queue, to, args);
     case LORS_COLUMN_CONSENSUS:

@@ -366,6 +366,7 @@ static const lors_backend_ops cuda_ops = {
     .gram = lors_cuda_gram,
     .measure = lors_cuda_measure,
     .combine = lors_cuda_combine,
+    .count_active = lors_cuda_count_active,
     .select_bytes = lors_cuda_select_bytes,
     .select_begin = lors_cuda_select_begin,
     .select_count = lors_cuda_select_count,

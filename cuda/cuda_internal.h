@@ -85,6 +85,8 @@ lors_status lors_cuda_gram(lors_queue *queue, lors_view dots, lors_view x, int64
                            int32_t n_slices, int64_t n);
 lors_status lors_cuda_measure(lors_queue *queue, lors_view sums, lors_view x, lors_view masks,
                               int64_t stride, int32_t n_slices, int64_t n);
+lors_status lors_cuda_count_active(lors_queue *queue, lors_view counts, const lors_columns *columns,
+                                   int64_t n);
 
 /* combine.cu */
 lors_status lors_cuda_combine(lors_queue *queue, lors_view out, const lors_columns *columns,

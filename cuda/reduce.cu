@@ -1,4 +1,4 @@
-/* reduce.cu - sums over blocks of LORS_BLOCK elements: dot products of slices, and magnitudes. */
+/* reduce.cu - sums over blocks of LORS_BLOCK elements: products of slices, magnitudes, counts. */
 #include <math.h>
 
 #include "backend/arithmetic.h"
@@ -139,4 +139,50 @@ lors_status lors_cuda_measure(lors_queue *queue, lors_view sums, lors_view x, lo
                 lors_cuda_at<double>(sums), lors_cuda_at<const float>(x),
                 lors_cuda_at<const uint8_t>(masks), stride, n_slices, n);
     return lors_cuda_launched("measure");
+}
+
+/* --- Counts ----------------------------------------------------------------------------------- */
+
+static __device__ bool is_active(const float *x, const float *base, int64_t i, double limit)
+{
+    return !(fabs((double)x[i] - (base ? (double)base[i] : 0)) <= limit);
+}
+
+/* blockIdx.y: models. Whole numbers below 2^53: their sums are exact in any order. */
+static __global__ void count_kernel(double *out, const float *stack, const float *base,
+                                    int64_t stride, int32_t n_models, double limit, int64_t n)
+{
+    __shared__ lane_sums<2> sums;
+    int64_t n_blocks = (n + LORS_BLOCK - 1) / LORS_BLOCK;
+    for (int32_t k = (int32_t)blockIdx.y; k < n_models; k += (int32_t)gridDim.y) {
+        for (int64_t block = blockIdx.x; block < n_blocks; block += gridDim.x) {
+            int64_t first = block * LORS_BLOCK;
+            int64_t end = first + LORS_BLOCK < n ? first + LORS_BLOCK : n;
+            sum_block<2>(
+                &sums, first, end,
+                [=](double *terms, int64_t at) {
+                    bool alone = is_active(stack + k * stride, base, at, limit);
+                    terms[0] = alone;
+                    for (int32_t j = 0; j < n_models && alone; j++) {
+                        alone = j == k || !is_active(stack + j * stride, base, at, limit);
+                    }
+                    terms[1] = alone;
+                },
+                out + (block * n_models + k) * 2);
+        }
+    }
+}
+
+lors_status lors_cuda_count_active(lors_queue *queue, lors_view counts, const lors_columns *columns,
+                                   int64_t n)
+{
+    LORS_TRY(lors_cuda_enter(queue));
+    if (n == 0 || columns->n_models == 0) {
+        return LORS_OK;
+    }
+    LORS_LAUNCH((count_kernel), grid_of(n, columns->n_models), THREADS, queue->stream,
+                lors_cuda_at<double>(counts), lors_cuda_at<const float>(columns->stack),
+                lors_cuda_at<const float>(columns->base), columns->stride, columns->n_models,
+                columns->limits[0], n);
+    return lors_cuda_launched("count_active");
 }

@@ -171,6 +171,7 @@ typedef enum lors_column_kind {
     LORS_COLUMN_DEVIATION, /* out f32: sqrt of the mean of (d_k - mean)^2, without weights */
     LORS_COLUMN_CLAMP,     /* weight_k d_k limited to +- limits[0], summed */
     LORS_COLUMN_ACTIVE,    /* the mean of the weight_k d_k with |d_k| > limits[0], 0 if none is */
+    LORS_COLUMN_SHARED,    /* the same, but where more than one is the mean of these d_k */
     LORS_COLUMN_LARGEST,   /* the weight_k d_k of largest magnitude; of equal ones the positive */
     LORS_COLUMN_CONSENSUS, /* sum of the weight_k d_k where at least limits[1] models have
                               |weight_k d_k| >= limits[0] |the sum of the others|, else 0 */
@@ -320,6 +321,11 @@ typedef struct lors_backend_ops {
     /* out f64 (f32 for deviations) [n]: see lors_columns. */
     lors_status (*combine)(lors_queue *queue, lors_view out, const lors_columns *columns,
                            int64_t n);
+    /* counts f64 [started blocks of the call][n_models][2] = in each block the elements in which
+     * |d_k| > limits[0] (or is a NaN), and those in which it is so of no other model. Of a
+     * lors_columns only stack, base, stride, n_models and limits count. */
+    lors_status (*count_active)(lors_queue *queue, lors_view counts, const lors_columns *columns,
+                                int64_t n);
 
     /* Call select_begin (k: [n_slices], host), then for each pass 0 .. LORS_SELECT_PASSES-1:
      * select_count over all values in any order and any split at multiples of LORS_BLOCK (`first` =

@@ -119,6 +119,21 @@ LORS_BOTH LORS_REAL lors_column_active(const lors_column *c, double limit)
     return lors_real_choose(n_active > 1, total / n_active, total);
 }
 
+/* With one active model the other terms are zeros, so that the sum is exact. */
+LORS_BOTH LORS_REAL lors_column_shared(const lors_column *c, double limit)
+{
+    lors_real_sum sum = LORS_REAL_NO_SUM;
+    LORS_REAL n_active = LORS_REAL_ZERO, zero = LORS_REAL_ZERO, alone = LORS_REAL_ZERO;
+    for (int32_t k = 0; k < c->n_models; k++) {
+        LORS_REAL d = lors_column_delta(c, k);
+        LORS_TEST is_still = lors_real_magnitude(d) <= limit; /* not a NaN, which is not lost */
+        lors_real_add(&sum, lors_real_choose(is_still, zero, d));
+        alone += lors_real_choose(is_still, zero, c->weights[k] * d);
+        n_active += lors_real_choose(is_still, zero, LORS_REAL_OF(1.0));
+    }
+    return lors_real_choose(n_active > 1, lors_real_total(&sum) / n_active, alone);
+}
+
 /* Of equal magnitudes the positive one, so that the order of the models does not matter. */
 LORS_BOTH LORS_REAL lors_column_largest(const lors_column *c)
 {
@@ -181,6 +196,8 @@ LORS_BOTH LORS_REAL lors_column_value(lors_column_kind kind, const lors_column *
         return lors_column_clamp(c, limits[0]);
     case LORS_COLUMN_ACTIVE:
         return lors_column_active(c, limits[0]);
+    case LORS_COLUMN_SHARED:
+        return lors_column_shared(c, limits[0]);
     case LORS_COLUMN_LARGEST:
         return lors_column_largest(c);
     case LORS_COLUMN_CONSENSUS:

@@ -1,4 +1,5 @@
-/* column_kernels.c - `combine`: several elements side by side, one model after another. */
+/* column_kernels.c - `combine`: several elements side by side, one model after another; and
+ * `count_active`. */
 #include <math.h>
 #include <string.h>
 
@@ -107,6 +108,9 @@ static void combine_all(void *out, const lors_columns *columns, const lors_colum
     case LORS_COLUMN_ACTIVE:
         combine(out, LORS_COLUMN_ACTIVE, columns, c, base, n);
         break;
+    case LORS_COLUMN_SHARED:
+        combine(out, LORS_COLUMN_SHARED, columns, c, base, n);
+        break;
     case LORS_COLUMN_LARGEST:
         combine(out, LORS_COLUMN_LARGEST, columns, c, base, n);
         break;
@@ -135,5 +139,34 @@ void LORS_KERNEL(combine)(double *out, const lors_columns *columns, int64_t n)
     combine_all(out, columns, &c, base, n - rest);
     if (rest > 0) {
         combine_rest(out, columns, &c, base, n - rest, rest);
+    }
+}
+
+static bool is_active(const float *x, const float *base, int64_t i, double limit)
+{
+    return !(fabs((double)x[i] - (base ? (double)base[i] : 0)) <= limit);
+}
+
+void LORS_KERNEL(count_active_block)(double *counts, const float *stack, const float *base,
+                                     const lors_columns *columns, int64_t n)
+{
+    uint16_t n_active[LORS_BLOCK] = {0};
+    double limit = columns->limits[0];
+    for (int32_t k = 0; k < columns->n_models; k++) {
+        const float *x = stack + k * columns->stride;
+        for (int64_t i = 0; i < n; i++) {
+            n_active[i] = (uint16_t)(n_active[i] + is_active(x, base, i, limit));
+        }
+    }
+    for (int32_t k = 0; k < columns->n_models; k++) {
+        const float *x = stack + k * columns->stride;
+        int32_t all = 0, alone = 0;
+        for (int64_t i = 0; i < n; i++) {
+            bool active = is_active(x, base, i, limit);
+            all += active;
+            alone += active & (n_active[i] == 1);
+        }
+        counts[2 * k] = all;
+        counts[2 * k + 1] = alone;
     }
 }

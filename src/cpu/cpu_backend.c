@@ -27,6 +27,7 @@
         .gram_block = LORS_KERNEL_NAME(gram_block, isa), \
         .measure_block = LORS_KERNEL_NAME(measure_block, isa), \
         .combine = LORS_KERNEL_NAME(combine, isa), \
+        .count_active_block = LORS_KERNEL_NAME(count_active_block, isa), \
         .random_mask = LORS_KERNEL_NAME(random_mask, isa), \
         .random_words = LORS_KERNEL_NAME(random_words, isa), \
         .select_bins = LORS_KERNEL_NAME(select_bins, isa), \
@@ -302,6 +303,19 @@ static lors_status cpu_combine(lors_queue *queue, lors_view out, const lors_colu
     return LORS_OK;
 }
 
+static lors_status cpu_count_active(lors_queue *queue, lors_view counts,
+                                    const lors_columns *columns, int64_t n)
+{
+    double *out = lors_cpu_at(counts);
+    const float *stack = lors_cpu_at(columns->stack), *base = lors_cpu_at(columns->base);
+    for (int64_t begin = 0; begin < n; begin += LORS_BLOCK, out += 2 * columns->n_models) {
+        int64_t count = n - begin < LORS_BLOCK ? n - begin : LORS_BLOCK;
+        queue->kernels->count_active_block(out, stack + begin, base ? base + begin : NULL, columns,
+                                           count);
+    }
+    return LORS_OK;
+}
+
 const lors_backend_ops lors_cpu_ops = {
     .abi = LORS_BACKEND_ABI,
     .name = "cpu",
@@ -331,6 +345,7 @@ const lors_backend_ops lors_cpu_ops = {
     .gram = cpu_gram,
     .measure = cpu_measure,
     .combine = cpu_combine,
+    .count_active = cpu_count_active,
     .select_bytes = lors_cpu_select_bytes,
     .select_begin = lors_cpu_select_begin,
     .select_count = lors_cpu_select_count,

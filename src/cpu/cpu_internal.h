@@ -63,6 +63,8 @@ typedef struct lors_cpu_kernels {
     void (*gram_block)(double *dots, const float *x, int64_t stride, int32_t n_slices, int64_t n);
     void (*measure_block)(double sums[4], const float *x, const uint8_t *mask, int64_t n);
     void (*combine)(double *out, const lors_columns *columns, int64_t n);
+    void (*count_active_block)(double *counts, const float *stack, const float *base,
+                               const lors_columns *columns, int64_t n);
     /* mask = whether each element of the stream `key` is below the limit. */
     void (*random_mask)(uint8_t *mask, uint64_t key, uint64_t limit, uint64_t first, int64_t n);
     /* The random word of each element of the stream. */
@@ -131,6 +133,8 @@ const lors_cpu_kernels *lors_cpu_kernels_get(void);
     void LORS_KERNEL_NAME(measure_block, isa)(double[4], const float *, const uint8_t *,          \
                                               int64_t);                                           \
     void LORS_KERNEL_NAME(combine, isa)(double *, const lors_columns *, int64_t);                 \
+    void LORS_KERNEL_NAME(count_active_block, isa)(double *, const float *, const float *,        \
+                                                   const lors_columns *, int64_t);                \
     void LORS_KERNEL_NAME(random_mask, isa)(uint8_t *, uint64_t, uint64_t, uint64_t, int64_t);    \
     void LORS_KERNEL_NAME(random_words, isa)(uint32_t *, uint64_t, uint64_t, int64_t);            \
     void LORS_KERNEL_NAME(select_bins, isa)(uint32_t[LORS_SELECT_BINS], const float *, int64_t,   \

@@ -25,6 +25,7 @@ static const lors_method_def *const methods[] = {
     &lors_method_geometric_median,
     &lors_method_nearswap,
     &lors_method_ram,
+    &lors_method_ramplus_tl,
     &lors_method_magmax,
     &lors_method_consensus,
     &lors_method_emr,

@@ -14,7 +14,7 @@ extern const lors_method_def lors_method_nuslerp, lors_method_multislerp, lors_m
     lors_method_model_stock, lors_method_metagpt, lors_method_geometric_median;
 /* columns.c */
 extern const lors_method_def lors_method_nearswap, lors_method_ram, lors_method_magmax,
-    lors_method_consensus, lors_method_emr;
+    lors_method_ramplus_tl, lors_method_consensus, lors_method_emr;
 extern const lors_method_def lors_method_sce, lors_method_chain;
 extern const lors_method_def lors_method_tsv_m, lors_method_iso_c, lors_method_iso_cts,
     lors_method_star, lors_method_wudi, lors_method_knots, lors_method_svc;

@@ -277,6 +277,20 @@ def ram(case, name, base, models):
     return base + np.where(active, deltas, 0).sum(0) / np.maximum(count, 1), np.abs(deltas).sum(0)
 
 
+def ramplus_tl(case, name, base, models):
+    del name
+    deltas = changes(base, models)
+    active = np.abs(deltas) > case.get("epsilon", 1e-5)
+    count = active.sum(0)
+    update = np.where(active, deltas, 0).sum(0) / np.maximum(count, 1)
+    for delta, own in zip(deltas, active):
+        alone = own & (count == 1)
+        share = (own.sum() - alone.sum()) / max(alone.sum(), 1)
+        scale = 1 + case.get("r", 0.1) * min(share, case.get("alpha", 0.2))
+        update = np.where(alone, scale * delta, update)
+    return base + update, (1 + case.get("r", 0.1)) * np.abs(deltas).sum(0)
+
+
 def terms_of(case, base, models):
     return per_model(case.weights(), base.shape) * changes(base, models)
 
@@ -375,6 +389,9 @@ def cases():
     yield Case("nearswap", nearswap, 1, shared={"t": 0.004})
     yield Case("ram", ram, shared={"epsilon": 0.01})
     yield Case("ram", ram, 1)
+    yield Case("ramplus_tl", ramplus_tl, shared={"epsilon": 0.01})
+    yield Case("ramplus_tl", ramplus_tl, shared={"epsilon": 0.015, "r": 0.7, "alpha": 3})
+    yield Case("ramplus_tl", ramplus_tl, 1)
     yield Case("magmax", magmax, own=signed, shared={"lambda": 0.6})
     yield Case("consensus", consensus, own=three, shared={"threshold": 0.41, "agreeing": 2})
     yield Case("consensus", consensus, own=signed, shared={"threshold": 0.61, "agreeing": 3})

@@ -1,4 +1,5 @@
-/* test_columns.c - methods of one element at a time: nearswap, ram, magmax, consensus, emr. */
+/* test_columns.c - methods of one element at a time: nearswap, ram, ramplus_tl, magmax, consensus,
+ * emr. */
 #include "method_properties.h"
 
 #include <math.h>
@@ -35,6 +36,14 @@ static merge ram(int64_t n_rows, int64_t n_cols, int32_t n_models)
     return merge_of(&lors_method_ram, n_rows, n_cols, 2);
 }
 
+static merge ramplus(int64_t n_rows, int64_t n_cols, int32_t n_models)
+{
+    (void)n_models;
+    merge m = merge_of(&lors_method_ramplus_tl, n_rows, n_cols, 2);
+    merge_set(&m, "epsilon", 0.005);
+    return m;
+}
+
 static void properties(void **state)
 {
     (void)state;
@@ -54,6 +63,7 @@ static void properties(void **state)
     property_one_weight(emr);
     property_one_weight(alone);
     property_tiles(ram);
+    property_tiles(ramplus);
 }
 
 /*   d1 =  4 -3  2  0      d2 = -1 -1 -2  0       d3 = -2  2  1  5  */
@@ -82,6 +92,18 @@ static void worked_by_hand(void **state)
     m = merge_of(&lors_method_ram, 1, 4, 3);
     merge_set(&m, "epsilon", 1); /* not those of magnitude 1 */
     expect_update(&m, (const double[]){1, -0.5, 0, 5});
+    /* active beyond 1: d1 and d3, d1 and d3, d1 and d2, d3 alone. d3 has one of three for itself:
+     * 2 / 1, of which 0.5 counts, or all of it */
+    m = merge_of(&lors_method_ramplus_tl, 1, 4, 3);
+    merge_set(&m, "epsilon", 1);
+    merge_set(&m, "alpha", 0.5);
+    expect_update(&m, (const double[]){1, -0.5, 0, 5 * (1 + 0.1 * 0.5)});
+    merge_set(&m, "alpha", 4);
+    merge_set(&m, "r", 0.25);
+    expect_update(&m, (const double[]){1, -0.5, 0, 5 * 1.5});
+    m = merge_of(&lors_method_ramplus_tl, 1, 4, 1); /* nothing is shared */
+    merge_set(&m, "epsilon", 2);
+    expect_update(&m, (const double[]){4, -3, 0, 0});
     m = magmax(1, 4, 3);
     expect_update(&m, (const double[]){4, -3, 2, 5});
     m = magmax(1, 4, 3);
@@ -154,9 +176,9 @@ static void five_follow_the_formula(void **state)
 static void frozen_models_leave_no_trace(void **state)
 {
     (void)state;
-    static const lors_method_def *const defs[] = {&lors_method_ram, &lors_method_magmax,
-                                                  &lors_method_emr};
-    for (int i = 0; i < 3; i++) {
+    static const lors_method_def *const defs[] = {&lors_method_ram, &lors_method_ramplus_tl,
+                                                  &lors_method_magmax, &lors_method_emr};
+    for (int i = 0; i < 4; i++) {
         merge m = merge_of(defs[i], ROWS, COLS, 3), fewer = merge_of(defs[i], ROWS, COLS, 2);
         give_models(&m, LORS_F32, 9);
         const float *spare = m.models[2];

@@ -1,4 +1,5 @@
-/* test_combine.c - combine: what the models of one element give together, by each formula. */
+/* test_combine.c - combine: what the models of one element give together, by each formula; and
+ * count_active. */
 #include "ops_bench.h"
 
 #include <math.h>
@@ -8,7 +9,7 @@
 #include "base/dtype.h"
 #include "synth.h"
 
-enum { MAX_MODELS = 20, N_KINDS = 6 };
+enum { MAX_MODELS = 20, N_KINDS = 7 };
 
 /* A lors_columns over host arrays. */
 typedef struct columns {
@@ -74,6 +75,19 @@ static long double mean_of_active(const column *c, long double limit)
     return n > 0 ? sum / n : 0;
 }
 
+static long double shared_of_active(const column *c, long double limit)
+{
+    long double sum = 0, alone = 0;
+    int n = 0;
+    for (int k = 0; k < c->n; k++) {
+        bool active = fabsl(c->d[k]) > limit;
+        sum += active ? c->d[k] : 0;
+        alone = active ? c->term[k] : alone;
+        n += active;
+    }
+    return n > 1 ? sum / n : alone;
+}
+
 /* Of all (sign 0), or of the terms of one sign. */
 static long double largest_of(const column *c, int sign)
 {
@@ -101,6 +115,7 @@ static long double wanted_of(const columns *c, int64_t i)
     case LORS_COLUMN_DEVIATION: return deviation_of(&at);
     case LORS_COLUMN_CLAMP: return c->scale * clamped(&at, c->limits[0]);
     case LORS_COLUMN_ACTIVE: return c->scale * mean_of_active(&at, c->limits[0]);
+    case LORS_COLUMN_SHARED: return c->scale * shared_of_active(&at, c->limits[0]);
     case LORS_COLUMN_LARGEST: return c->scale * largest_of(&at, 0);
     case LORS_COLUMN_CONSENSUS: return c->scale * agreed(&at, c->limits[0], c->limits[1]);
     case LORS_COLUMN_ELECTED:
@@ -212,6 +227,8 @@ static void worked_by_hand(ops_bench *bench)
     assert_true(column_result(bench, LORS_COLUMN_CLAMP, x, 3, 2) == 1);  /* 1 - 2 + 2 */
     assert_true(column_result(bench, LORS_COLUMN_ACTIVE, x, 3, 1) == 1); /* (-3 + 5) / 2 */
     assert_true(column_result(bench, LORS_COLUMN_ACTIVE, x, 3, 5) == 0);
+    assert_true(column_result(bench, LORS_COLUMN_SHARED, x, 3, 1) == 1);
+    assert_true(column_result(bench, LORS_COLUMN_SHARED, x, 3, 3) == 5);
     assert_true(column_result(bench, LORS_COLUMN_LARGEST, x, 3, 0) == 5);
     assert_true(column_result(bench, LORS_COLUMN_LARGEST, tie, 3, 0) == 2);
     /* others: 2, 6, -2: 1 < 2, 3 < 6, 5 >= 2 at share 1; 3 >= 0.5 * 6 at share 0.5 */
@@ -231,12 +248,68 @@ static void nan_is_not_lost(ops_bench *bench)
     }
 }
 
+/* Of model k of block `block`: active elements, and those where no other model is. */
+static void expect_counts(const double *got, const columns *c, int64_t block, int32_t k)
+{
+    int64_t first = block * LORS_BLOCK, all = 0, alone = 0;
+    for (int64_t i = first; i < c->n && i < first + LORS_BLOCK; i++) {
+        int n = 0;
+        bool own = false;
+        for (int32_t j = 0; j < c->n_models; j++) {
+            double d = (double)c->stack[j * c->stride + i] - (c->base ? (double)c->base[i] : 0);
+            bool active = isnan(d) || fabs(d) > c->limits[0];
+            n += active;
+            own = j == k ? active : own;
+        }
+        all += own;
+        alone += own && n == 1;
+    }
+    got += 2 * (block * c->n_models + k);
+    expect(got[0] == (double)all && got[1] == (double)alone, "block %lld, model %d: %g and %g",
+           (long long)block, k, got[0], got[1]);
+}
+
+static void active_ones_are_counted(ops_bench *bench)
+{
+    static const int64_t sizes[] = {0, 1, 511, 8192, 20000};
+    static const int32_t models[] = {1, 2, 5};
+    for (int i = 0; i < 15; i++) {
+        int64_t n = sizes[i % 5], stride = n + 3, n_blocks = (n + LORS_BLOCK - 1) / LORS_BLOCK;
+        columns c = {.n = n, .stride = stride, .n_models = models[i / 5], .limits = {2, 0}};
+        float *stack = malloc((size_t)(5 * stride) * sizeof *stack);
+        float *base = malloc((size_t)n * sizeof *base + 1);
+        fill_coarse(stack, 5 * stride, 0.5, (uint64_t)i + 1);
+        fill_coarse(base, n, 0.5, (uint64_t)i + 50);
+        if (n > 0) {
+            stack[n / 2] = NAN;
+        }
+        c.stack = stack;
+        c.base = i % 2 ? base : NULL;
+        lors_columns given = {
+            .stack = ops_copy_of(bench, stack, (c.n_models - 1) * stride + n, 4),
+            .base = c.base ? ops_copy_of(bench, base, n, 4) : LORS_NO_VIEW,
+            .stride = stride,
+            .n_models = c.n_models,
+            .limits = {2, 0}};
+        lors_view counts = ops_buffer_of(bench, n_blocks * c.n_models * 2, 8);
+        assert_ok(bench->ops->count_active(bench->queue, counts, &given, n));
+        const double *got = ops_host(bench, counts);
+        for (int64_t at = 0; at < n_blocks * c.n_models; at++) {
+            expect_counts(got, &c, at / c.n_models, (int32_t)(at % c.n_models));
+        }
+        free(stack);
+        free(base);
+        ops_clear(bench);
+    }
+}
+
 int main(void)
 {
     static const ops_case cases[] = {
         {"combine: each formula", each_formula},
         {"combine: worked by hand", worked_by_hand},
         {"combine: NaN is not lost", nan_is_not_lost},
+        {"count_active", active_ones_are_counted},
     };
     return ops_run("combine", cases, sizeof cases / sizeof *cases);
 }

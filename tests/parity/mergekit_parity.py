@@ -179,6 +179,10 @@ def cases():
     yield Case("nearswap", 1, shared={"t": 0.004})
     yield Case("ram", 3)
     yield Case("ram", 3, shared={"epsilon": 0.01}, label="ram epsilon 0.01")
+    # mergekit's shares and scales are in f32, whatever the type of the tensors: two roundings.
+    yield Case("ramplus_tl", 3, shared={"epsilon": 0.01}, measured=2)
+    yield Case("ramplus_tl", 3, shared={"epsilon": 0.015, "r": 0.15, "alpha": 2.0}, measured=2,
+               label="ramplus_tl alpha 2")
 
 
 def by_lors(binary, folder, case, compat):
@@ -238,7 +242,8 @@ def deviations(case, found, wanted, base, models, name):
     if case.measured:
         changes = [(models[k][name].double() - base[name].double()).abs()
                    for k in range(case.n_models)]
-        allowed += 2**-24 * torch.stack(changes).sum(0) * max(1.0, case.shared.get("lambda", 1.0))
+        scale = case.measured * max(1.0, case.shared.get("lambda", 1.0))
+        allowed += 2**-24 * torch.stack(changes).sum(0) * scale
     deviation = (found - wanted).abs() / allowed
     judged = deviation[~tied(case, base, models, name)]
     return judged.max().item() if judged.numel() else 0.0
