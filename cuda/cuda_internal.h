@@ -88,6 +88,12 @@ lors_status lors_cuda_measure(lors_queue *queue, lors_view sums, lors_view x, lo
 lors_status lors_cuda_count_active(lors_queue *queue, lors_view counts, const lors_columns *columns,
                                    int64_t n);
 
+/* by_column.cu */
+lors_status lors_cuda_gram_columns(lors_queue *queue, lors_view dots, lors_view x, int64_t stride,
+                                   int32_t n_slices, int64_t n_rows, int64_t n_cols);
+lors_status lors_cuda_accumulate_columns(lors_queue *queue, lors_view acc,
+                                         const lors_column_sum *sum);
+
 /* combine.cu */
 lors_status lors_cuda_combine(lors_queue *queue, lors_view out, const lors_columns *columns,
                               int64_t n);

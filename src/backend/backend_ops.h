@@ -29,6 +29,7 @@
 
 enum {
     LORS_BLOCK = 8192,      /* elements of one partial sum: part of the result's definition */
+    LORS_ROW_GROUP = 64,    /* rows of one partial sum of a column: part of it, too */
     LORS_SELECT_PASSES = 4, /* passes of the selection over its values */
     LORS_MAX_BATCH = 8,     /* the most matrices of one truncate_rank */
     LORS_MAX_MODELS = 256,  /* the most slices of one sum, election or selection */
@@ -125,6 +126,17 @@ typedef struct lors_sum {
     double scale;
     bool add, in_order;
 } lors_sum;
+
+/* A sum with weights of its own in each column: acc f64 [n_rows][n_cols] = the sum of the weight of
+ * model and column times (x_m - base), rounded as in lors_sum; a weight of 0 leaves no trace. */
+typedef struct lors_column_sum {
+    lors_view stack;       /* f32 [n_models][stride] */
+    lors_view base;        /* f32 [n_rows][n_cols]; absent: 0 */
+    int64_t stride;
+    int32_t n_models;
+    const double *weights; /* [n_models], n_cols each, host */
+    int64_t n_rows, n_cols;
+} lors_column_sum;
 
 /* Results rounded to their stored type. For element i:
  *   result = x, where a stack is given and all its slices hold the same bits x there;
@@ -313,6 +325,13 @@ typedef struct lors_backend_ops {
      * [n_slices][stride]. */
     lors_status (*gram)(lors_queue *queue, lors_view dots, lors_view x, int64_t stride,
                         int32_t n_slices, int64_t n);
+    /* dots f64 [started groups of LORS_ROW_GROUP rows of the call][pairs as in gram][n_cols] = sums
+     * over the rows of a group, in order, of x_i * x_j in f64, column by column. x f32
+     * [n_slices][stride], each [n_rows][n_cols]. */
+    lors_status (*gram_columns)(lors_queue *queue, lors_view dots, lors_view x, int64_t stride,
+                                int32_t n_slices, int64_t n_rows, int64_t n_cols);
+    /* acc f64 [n_rows][n_cols]: see lors_column_sum. */
+    lors_status (*accumulate_columns)(lors_queue *queue, lors_view acc, const lors_column_sum *sum);
     /* sums f64 [started blocks of the call][n_slices][4] = over each block the sum of |x|; where
      * masks are not 0 (u8 [n_slices][stride]; absent: everywhere) the sums of |x| and of x^2; the
      * number of x that are not 0; in a fixed order. x f32 [n_slices][stride]. */

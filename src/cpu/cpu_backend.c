@@ -26,6 +26,8 @@
         .merge_block = LORS_KERNEL_NAME(merge_block, isa), \
         .gram_block = LORS_KERNEL_NAME(gram_block, isa), \
         .measure_block = LORS_KERNEL_NAME(measure_block, isa), \
+        .gram_columns_group = LORS_KERNEL_NAME(gram_columns_group, isa), \
+        .accumulate_columns_row = LORS_KERNEL_NAME(accumulate_columns_row, isa), \
         .combine = LORS_KERNEL_NAME(combine, isa), \
         .count_active_block = LORS_KERNEL_NAME(count_active_block, isa), \
         .random_mask = LORS_KERNEL_NAME(random_mask, isa), \
@@ -280,6 +282,31 @@ static lors_status cpu_gram(lors_queue *queue, lors_view dots, lors_view x, int6
     return LORS_OK;
 }
 
+static lors_status cpu_gram_columns(lors_queue *queue, lors_view dots, lors_view x, int64_t stride,
+                                    int32_t n_slices, int64_t n_rows, int64_t n_cols)
+{
+    double *out = lors_cpu_at(dots);
+    const float *values = lors_cpu_at(x);
+    int64_t n_pairs = (int64_t)n_slices * (n_slices + 1) / 2;
+    for (int64_t row = 0; row < n_rows; row += LORS_ROW_GROUP, out += n_pairs * n_cols) {
+        int64_t count = n_rows - row < LORS_ROW_GROUP ? n_rows - row : LORS_ROW_GROUP;
+        queue->kernels->gram_columns_group(out, values + row * n_cols, stride, n_slices, count,
+                                           n_cols);
+    }
+    return LORS_OK;
+}
+
+static lors_status cpu_accumulate_columns(lors_queue *queue, lors_view acc,
+                                          const lors_column_sum *sum)
+{
+    double *out = lors_cpu_at(acc);
+    const float *stack = lors_cpu_at(sum->stack), *base = lors_cpu_at(sum->base);
+    for (int64_t at = 0; at < sum->n_rows * sum->n_cols; at += sum->n_cols) {
+        queue->kernels->accumulate_columns_row(out + at, stack + at, base ? base + at : NULL, sum);
+    }
+    return LORS_OK;
+}
+
 static lors_status cpu_measure(lors_queue *queue, lors_view sums, lors_view x, lors_view masks,
                                int64_t stride, int32_t n_slices, int64_t n)
 {
@@ -343,6 +370,8 @@ const lors_backend_ops lors_cpu_ops = {
     .store = cpu_store,
     .merge = lors_cpu_merge_stack,
     .gram = cpu_gram,
+    .gram_columns = cpu_gram_columns,
+    .accumulate_columns = cpu_accumulate_columns,
     .measure = cpu_measure,
     .combine = cpu_combine,
     .count_active = cpu_count_active,

@@ -61,6 +61,10 @@ typedef struct lors_cpu_kernels {
      * then to be done by parts. */
     bool (*merge_block)(void *out, const lors_cpu_merge *m, int64_t n, lors_store_block *block);
     void (*gram_block)(double *dots, const float *x, int64_t stride, int32_t n_slices, int64_t n);
+    void (*gram_columns_group)(double *dots, const float *x, int64_t stride, int32_t n_slices,
+                               int64_t n_rows, int64_t n_cols);
+    void (*accumulate_columns_row)(double *acc, const float *stack, const float *base,
+                                   const lors_column_sum *sum);
     void (*measure_block)(double sums[4], const float *x, const uint8_t *mask, int64_t n);
     void (*combine)(double *out, const lors_columns *columns, int64_t n);
     void (*count_active_block)(double *counts, const float *stack, const float *base,
@@ -132,6 +136,10 @@ const lors_cpu_kernels *lors_cpu_kernels_get(void);
     void LORS_KERNEL_NAME(gram_block, isa)(double *, const float *, int64_t, int32_t, int64_t);   \
     void LORS_KERNEL_NAME(measure_block, isa)(double[4], const float *, const uint8_t *,          \
                                               int64_t);                                           \
+    void LORS_KERNEL_NAME(gram_columns_group, isa)(double *, const float *, int64_t, int32_t,     \
+                                                   int64_t, int64_t);                             \
+    void LORS_KERNEL_NAME(accumulate_columns_row, isa)(double *, const float *, const float *,    \
+                                                       const lors_column_sum *);                  \
     void LORS_KERNEL_NAME(combine, isa)(double *, const lors_columns *, int64_t);                 \
     void LORS_KERNEL_NAME(count_active_block, isa)(double *, const float *, const float *,        \
                                                    const lors_columns *, int64_t);                \

@@ -48,27 +48,31 @@ static lors_status survey(lors_call *call, int32_t pass)
                            call->stride, call->n_models, call->count);
 }
 
-/* The products of the blocks `first` .. of a vector that begins there. */
-static void take_products(const lors_call *call, uint64_t first, uint64_t n_blocks,
-                          lors_products *p)
+/* Where the partial products of a vector lie in the state: those of one pair, and of one block
+ * after another, are so far apart. */
+typedef struct partials {
+    int64_t first, pair_step, block_step;
+    uint64_t n_blocks;
+} partials;
+
+static void take_products(const lors_call *call, partials of, lors_products *p)
 {
-    int64_t pair = 0, n_pairs = pair_count(call);
-    const double *dots = (const double *)call->state_on_host + (int64_t)first * n_pairs;
+    const double *dots = (const double *)call->state_on_host + of.first;
     p->n = call->n_models;
     for (int32_t i = 0; i < p->n; i++) {
-        for (int32_t j = i; j < p->n; j++, pair++) {
-            p->of[i][j] = p->of[j][i] = lors_method_tree_sum(dots + pair, n_blocks, n_pairs);
+        for (int32_t j = i; j < p->n; j++, dots += of.pair_step) {
+            p->of[i][j] = p->of[j][i] = lors_method_tree_sum(dots, of.n_blocks, of.block_step);
         }
         p->norm[i] = sqrt(p->of[i][i]);
     }
 }
 
 /* Of a vector that is not all numbers none is known: NaN is not lost. */
-static void find_coefficients(const lors_call *call, uint64_t first, uint64_t n_blocks, double *c)
+static void find_coefficients(const lors_call *call, partials of, double *c)
 {
     lors_products p;
     bool finite = true;
-    take_products(call, first, n_blocks, &p);
+    take_products(call, of, &p);
     for (int32_t k = 0; k < p.n; k++) {
         finite = finite && isfinite(p.norm[k]);
     }
@@ -81,7 +85,8 @@ static void find_coefficients(const lors_call *call, uint64_t first, uint64_t n_
 static lors_status settle(lors_call *call, int32_t pass)
 {
     (void)pass;
-    find_coefficients(call, 0, lors_method_blocks(call), call->constants);
+    find_coefficients(call, (partials){0, 1, pair_count(call), lors_method_blocks(call)},
+                      call->constants);
     return LORS_OK;
 }
 
@@ -145,8 +150,9 @@ static lors_status survey_rows(lors_call *call, int32_t pass)
 static lors_status settle_rows(lors_call *call, int32_t pass)
 {
     (void)pass;
+    int64_t n_pairs = pair_count(call), per_row = (int64_t)row_blocks(call) * n_pairs;
     for (int64_t i = 0; i < call->n_rows; i++) {
-        find_coefficients(call, (uint64_t)i * row_blocks(call), row_blocks(call),
+        find_coefficients(call, (partials){i * per_row, 1, n_pairs, row_blocks(call)},
                           call->constants + i * call->n_models);
     }
     return LORS_OK;
@@ -168,21 +174,69 @@ static lors_status apply_rows(lors_call *call)
     return LORS_OK;
 }
 
-static const lors_method_def nuslerp_by_rows, model_stock_by_rows;
+/* --- the same with an angle for every column -------------------------------------------------- */
 
-static const lors_method_def *nuslerp_instead(const lors_call *call)
+static uint64_t row_groups(const lors_call *call)
 {
-    return lors_call_number(call, 1, 0) != 0 ? NULL : &nuslerp_by_rows;
+    return ((uint64_t)call->n_rows + LORS_ROW_GROUP - 1) / LORS_ROW_GROUP;
 }
 
-static lors_status check_nuslerp(const lors_call *call)
+static uint64_t columns_state_bytes(const lors_call *call)
 {
-    if (lors_call_number(call, 1, 0) != 0 || lors_call_number(call, 2, 0) == 0) {
-        return LORS_OK;
+    uint64_t n_cols = (uint64_t)call->n_cols;
+    return row_groups(call) * (uint64_t)pair_count(call) * n_cols * sizeof(double);
+}
+
+/* Tiles hold whole groups of rows, so that no sum depends on them. */
+static lors_status survey_columns(lors_call *call, int32_t pass)
+{
+    (void)pass;
+    uint64_t group = call->first / (uint64_t)(LORS_ROW_GROUP * call->n_cols);
+    uint64_t per_group = (uint64_t)(pair_count(call) * call->n_cols) * sizeof(double);
+    if (call->has_base) {
+        LORS_TRY(lors_method_take_values(call));
     }
-    return lors_fail(LORS_ERR_RECIPE,
-                     "nuslerp_row_wise: true, which takes an angle for every "
-                     "column, is not supported: leave it out for an angle for every row");
+    return call->ops->gram_columns(call->queue, lors_view_at(call->state, group * per_group),
+                                   call->has_base ? call->values : call->stack, call->stride,
+                                   call->n_models, call->count / call->n_cols, call->n_cols);
+}
+
+static lors_status settle_columns(lors_call *call, int32_t pass)
+{
+    (void)pass;
+    double c[LORS_ANGLES_MOST];
+    int64_t n_cols = call->n_cols;
+    for (int64_t i = 0; i < n_cols; i++) {
+        find_coefficients(call, (partials){i, n_cols, pair_count(call) * n_cols, row_groups(call)},
+                          c);
+        for (int32_t k = 0; k < call->n_models; k++) {
+            call->constants[k * n_cols + i] = c[k];
+        }
+    }
+    return LORS_OK;
+}
+
+static lors_status apply_columns(lors_call *call)
+{
+    lors_column_sum sum = {.stack = call->stack,
+                           .base = call->base,
+                           .stride = call->stride,
+                           .n_models = call->n_models,
+                           .weights = call->constants,
+                           .n_rows = call->count / call->n_cols,
+                           .n_cols = call->n_cols};
+    return call->ops->accumulate_columns(call->queue, call->acc, &sum);
+}
+
+static const lors_method_def nuslerp_by_rows, nuslerp_by_columns, model_stock_by_rows;
+
+/* What is one row, as vectors are, is one vector either way. */
+static const lors_method_def *nuslerp_instead(const lors_call *call)
+{
+    bool by_columns = lors_call_number(call, 2, 0) != 0 && call->n_rows > 1;
+    return lors_call_number(call, 1, 0) != 0 ? NULL
+           : by_columns                      ? &nuslerp_by_columns
+                                             : &nuslerp_by_rows;
 }
 
 static lors_status check_multislerp(const lors_call *call)
@@ -241,7 +295,7 @@ static const lors_param_info nuslerp_params[] = {
     LORS_PARAM_WEIGHT(true, NULL, 0),
     PARAM_FLAG("nuslerp_flatten", 1, "true", "each tensor is one vector; false: each of its rows"),
     PARAM_FLAG("nuslerp_row_wise", 0, "false",
-               "with nuslerp_flatten: false: columns; not supported"),
+               "with nuslerp_flatten: false: each of its columns"),
 };
 static const lors_param_info multislerp_params[] = {
     LORS_PARAM_WEIGHT(true, NULL, 0),
@@ -289,7 +343,6 @@ static const row nuslerp_row = {lors_angles_nuslerp}, multislerp_row = {lors_ang
 const lors_method_def lors_method_nuslerp = {
     .info = NUSLERP_INFO,
     COMMON(nuslerp_row),
-    .check = check_nuslerp,
     .instead = nuslerp_instead,
     .keeps_equal = keeps_equal,
 };
@@ -399,4 +452,17 @@ const lors_method_def lors_method_geometric_median = {
     }
 
 static const lors_method_def nuslerp_by_rows = BY_ROWS(nuslerp_row, NUSLERP_INFO);
+static const lors_method_def nuslerp_by_columns = {
+    .info = NUSLERP_INFO,
+    .row = &nuslerp_row,
+    .adds_to_base = true,
+    .by_columns = true,
+    .uses = LORS_USES_VALUES,
+    .surveys = surveys,
+    .state_bytes = columns_state_bytes,
+    .settle_bytes = columns_state_bytes,
+    .survey = survey_columns,
+    .settle = settle_columns,
+    .apply = apply_columns,
+};
 static const lors_method_def model_stock_by_rows = BY_ROWS(model_stock_row, MODEL_STOCK_INFO);

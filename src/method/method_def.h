@@ -95,6 +95,7 @@ typedef struct lors_method_def {
     bool outside_is_mean; /* outside its scope task vectors are averaged, not summed */
     bool adds_to_base; /* acc is an update of the base, where there is one; else the whole result */
     bool by_rows;      /* tiles hold whole rows of the matrix */
+    bool by_columns;   /* tiles hold whole groups of LORS_ROW_GROUP rows, but for the last */
     int32_t uses;      /* LORS_USES_... */
     int32_t (*surveys)(const lors_call *call); /* passes before apply; NULL: none */
     /* Can these parameters be used? Called by the plan for every tensor: cells, shape, n_models are
@@ -128,11 +129,11 @@ typedef struct lors_method_def {
     int64_t (*n_numbers)(const lors_call *call);
 } lors_method_def;
 
-/* How many numbers settle may leave to apply: for each row where tiles hold whole rows. */
+/* How many numbers settle may leave to apply: for each row, or column, where tiles hold those. */
 static inline uint64_t lors_method_constants(const lors_method_def *def, const lors_call *call)
 {
-    uint64_t n_rows = def && def->by_rows && call->n_rows > 0 ? (uint64_t)call->n_rows : 1;
-    return n_rows * (uint64_t)call->n_models + LORS_CALL_CONSTANTS;
+    int64_t n = def && def->by_rows ? call->n_rows : def && def->by_columns ? call->n_cols : 1;
+    return (uint64_t)(n > 0 ? n : 1) * (uint64_t)call->n_models + LORS_CALL_CONSTANTS;
 }
 
 static inline int32_t lors_method_surveys(const lors_method_def *def, const lors_call *call)

@@ -24,8 +24,12 @@ static int64_t aligned_stride(uint64_t n)
 
 uint64_t lors_plan_step(const lors_job *job, uint64_t step)
 {
-    uint64_t a = step, b = (uint64_t)job->n_cols;
-    if (!job->def || !job->def->by_rows || b == 0) {
+    uint64_t n_rows = !job->def             ? 0
+                      : job->def->by_rows    ? 1
+                      : job->def->by_columns ? LORS_ROW_GROUP
+                                             : 0;
+    uint64_t a = step, b = n_rows * (uint64_t)job->n_cols, rows = b;
+    if (b == 0) {
         return step;
     }
     while (b > 0) { /* their greatest common divisor */
@@ -33,7 +37,7 @@ uint64_t lors_plan_step(const lors_job *job, uint64_t step)
         a = b;
         b = rest;
     }
-    return step / a * (uint64_t)job->n_cols;
+    return step / a * rows;
 }
 
 int64_t lors_plan_tile(const lors_plan *plan, const lors_job *job, uint64_t n)

@@ -166,8 +166,8 @@ struct lors_plan {
 
 /* Elements of a tile for a unit of `n` elements of the job on this plan's backend. */
 int64_t lors_plan_tile(const lors_plan *plan, const lors_job *job, uint64_t n);
-/* The least multiple of `step` elements that the job's rows fill; `step` itself where tiles need no
- * whole rows. */
+/* The least multiple of `step` elements that the job's rows, or groups of rows, fill; `step` itself
+ * where tiles need none whole. */
 uint64_t lors_plan_step(const lors_job *job, uint64_t step);
 /* Bytes of the method's state that its settle reads on the host. */
 uint64_t lors_plan_settle_bytes(const lors_plan *plan, const lors_job *job);

@@ -162,8 +162,12 @@ def nuslerp(case, name, base, models):
     if case.get("nuslerp_flatten", True):
         return combined(base, xs, nuslerp_vector(case, *xs))
     rows = [row.reshape(1 if row.ndim == 1 else row.shape[0], -1) for row in xs]
-    c = np.array([nuslerp_vector(case, x, y) for x, y in zip(*rows)]).T[:, :, None]
-    parts = c * np.stack(rows)
+    if case.get("nuslerp_row_wise", False) and rows[0].shape[0] > 1:
+        c = np.array([nuslerp_vector(case, x, y) for x, y in zip(rows[0].T, rows[1].T)])
+        parts = c.T[:, None, :] * np.stack(rows)
+    else:
+        c = np.array([nuslerp_vector(case, x, y) for x, y in zip(*rows)]).T[:, :, None]
+        parts = c * np.stack(rows)
     total = parts.sum(0).reshape(xs[0].shape) + (0 if base is None else base)
     return total, np.abs(parts).sum(0).reshape(xs[0].shape)
 
@@ -375,6 +379,9 @@ def cases():
     yield Case("nuslerp", nuslerp, 2, own={"weight": [0.5, 0.7]}, measured=True)
     yield Case("nuslerp", nuslerp, 2, base=False, own={"weight": [2, 1]}, scale=0.1,
                shared={"nuslerp_flatten": False})
+    for based in (False, True):
+        yield Case("nuslerp", nuslerp, 2, base=based, own={"weight": [0.3, 0.7]}, scale=0.1,
+                   shared={"nuslerp_flatten": False, "nuslerp_row_wise": True}, measured=based)
     yield Case("multislerp", multislerp, base=False, own=three)
     yield Case("multislerp", multislerp, own=three, measured=True,
                shared={"normalize_weights": False})
@@ -393,8 +400,8 @@ def cases():
     yield Case("ramplus_tl", ramplus_tl, shared={"epsilon": 0.015, "r": 0.7, "alpha": 3})
     yield Case("ramplus_tl", ramplus_tl, 1)
     yield Case("magmax", magmax, own=signed, shared={"lambda": 0.6})
-    yield Case("consensus", consensus, own=three, shared={"threshold": 0.41, "agreeing": 2})
-    yield Case("consensus", consensus, own=signed, shared={"threshold": 0.61, "agreeing": 3})
+    yield Case("consensus", consensus, own=three, shared={"threshold": 0.4123, "agreeing": 2})
+    yield Case("consensus", consensus, own=signed, shared={"threshold": 0.6137, "agreeing": 3})
     yield Case("emr", emr, own=three)
     yield Case("sce", sce, measured=True)
     yield Case("sce", sce, measured=True, shared={"select_topk": 0.3}, scale=0.2)

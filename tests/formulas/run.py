@@ -42,6 +42,7 @@ SHAPES = {
     "odd.frozen": (12, 10),
     "odd.some": (11, 13),
     "odd.blocks": (90, 200),  # several blocks of partial sums
+    "odd.groups": (200, 64),  # two tiles of groups of rows
 }
 
 

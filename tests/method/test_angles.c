@@ -394,13 +394,7 @@ static void common_elements(void **state)
 static void checks(void **state)
 {
     (void)state;
-    merge m = nuslerp(2, 2, 2);
-    assert_ok(merge_check(&m));
-    merge_set(&m, "nuslerp_flatten", 0); /* rows */
-    assert_ok(merge_check(&m));
-    merge_set(&m, "nuslerp_row_wise", 1); /* columns */
-    assert_int_equal(merge_check(&m), LORS_ERR_RECIPE);
-    m = model_stock(2, 2, 2);
+    merge m = model_stock(2, 2, 2);
     assert_ok(merge_check(&m));
     merge_set(&m, "filter_wise", 1);
     assert_ok(merge_check(&m));

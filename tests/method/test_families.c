@@ -86,6 +86,7 @@ static const lors_method_def *const all[] = {
     &lors_method_geometric_median,
     &lors_method_nearswap,
     &lors_method_ram,
+    &lors_method_ramplus_tl,
     &lors_method_magmax,
     &lors_method_consensus,
     &lors_method_emr,
@@ -116,7 +117,8 @@ static void scaled_models_give_a_scaled_result(void **state)
     (void)state;
     for (int i = 0; i < N_ALL; i++) {
         made_of = all[i];
-        bool has_limit = made_of == &lors_method_nearswap || made_of == &lors_method_ram;
+        bool has_limit = made_of == &lors_method_nearswap || made_of == &lors_method_ram ||
+                         made_of == &lors_method_ramplus_tl;
         if (!has_limit && made_of->info.max_models == 0) {
             property_scaled(busy);
         }

@@ -196,6 +196,13 @@ METHODS = [
     *of("spectral", "src/method/wudi.c", [
         ("wudi-ridge", "* n / (double)call->n_cols;", "* n / (double)call->n_rows;", "test_wudi"),
     ]),
+    *of("angles", "src/method/angles.c", [
+        ("columns-group", "call->first / (uint64_t)(LORS_ROW_GROUP * call->n_cols);",
+         "0 * call->first / (uint64_t)(LORS_ROW_GROUP * call->n_cols);", "formulas"),
+    ]),
+    *of("columns", "src/method/columns.c", [
+        ("ramplus-share", "(all - alone) /", "all /", "test_columns"),
+    ]),
     *of("spectral", "src/method/svc.c", [
         ("svc-weight", "l->products[r] / (weight * l->squares[r])",
          "l->products[r] / l->squares[r]", "test_svc"),

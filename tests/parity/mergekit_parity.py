@@ -164,6 +164,9 @@ def cases():
     yield Case("nuslerp", 2, base=False, own={"weight": [0.5, 0.7]}, scale=0.1,
                shared={"nuslerp_flatten": False}, label="nuslerp by rows",
                without=("model.encoder.conv1.weight",))  # its rows are others: configs/README.md
+    yield Case("nuslerp", 2, base=False, own={"weight": [0.5, 0.7]}, scale=0.1,
+               shared={"nuslerp_flatten": False, "nuslerp_row_wise": True},
+               label="nuslerp by columns")
     yield Case("model_stock", 3, shared={"filter_wise": True}, label="model_stock filter_wise",
                measured=True, without=("model.encoder.conv1.weight",))
     yield Case("multislerp", 3, base=False, own=three)

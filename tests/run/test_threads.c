@@ -182,6 +182,22 @@ static void test_lors(void **unused)
     check_recipe(recipes[4], false);
 }
 
+/* Groups of rows, whose sums no unit cuts; of few columns all groups are one unit. */
+static void test_columns(void **unused)
+{
+    (void)unused;
+    check_recipe("merge_method: nuslerp\n"
+                 "parameters: {nuslerp_flatten: false, nuslerp_row_wise: true}\n" TWO,
+                 is_thorough());
+}
+
+static void test_counts(void **unused)
+{
+    (void)unused;
+    check_recipe("merge_method: ramplus_tl\nbase_model: b\nmodels: [{model: m}, {model: n}]\n",
+                 true);
+}
+
 /* A host may round upwards, or make zeros of what is tiny: the threads that compute do not. */
 static void test_arithmetic_of_the_host(void **unused)
 {
@@ -221,6 +237,8 @@ int main(void)
         cmocka_unit_test(test_task_arithmetic),
         cmocka_unit_test(test_linear),
         cmocka_unit_test(test_lors),
+        cmocka_unit_test(test_columns),
+        cmocka_unit_test(test_counts),
         cmocka_unit_test(test_arithmetic_of_the_host),
         cmocka_unit_test(test_failure_stops_all),
     };
