@@ -5,6 +5,7 @@
  */
 #include "recipe/recipe_yaml.h"
 
+#include <assert.h>
 #include <libfyaml.h>
 #include <string.h>
 
@@ -141,11 +142,27 @@ static lors_status new_node(builder *b, lors_yaml_kind kind, const struct fy_mar
     return LORS_OK;
 }
 
+/* An empty text where there is no token. libfyaml gives one of 0 bytes, too, where it has no memory
+ * for the text. */
+static lors_status read_token(struct fy_token *token, const char **bytes, size_t *n_bytes)
+{
+    *bytes = "";
+    *n_bytes = 0;
+    if (token) {
+        *bytes = fy_token_get_text(token, n_bytes);
+        if (*n_bytes != fy_token_get_text_length(token)) {
+            return lors_fail(LORS_ERR_LIMIT, "cannot allocate memory to read YAML");
+        }
+    }
+    return LORS_OK;
+}
+
 static lors_status copy_token(builder *b, struct fy_token *token, const char **out)
 {
-    size_t n_bytes = 0;
-    const char *bytes = token ? fy_token_get_text(token, &n_bytes) : NULL;
-    *out = lors_arena_copy(b->arena, bytes ? bytes : "", bytes ? n_bytes : 0);
+    size_t n_bytes;
+    const char *bytes;
+    LORS_TRY(read_token(token, &bytes, &n_bytes));
+    *out = lors_arena_copy(b->arena, bytes, n_bytes);
     return *out ? LORS_OK : lors_fail_memory(n_bytes + 1);
 }
 
@@ -298,9 +315,10 @@ static lors_status read_scalar_text(builder *b, struct fy_token *value, lors_pla
     if (*out) {
         return LORS_OK;
     }
-    size_t n_bytes = 0;
-    const char *bytes = value ? fy_token_get_text(value, &n_bytes) : NULL;
-    if (bytes && memchr(bytes, '\0', n_bytes)) {
+    size_t n_bytes;
+    const char *bytes;
+    LORS_TRY(read_token(value, &bytes, &n_bytes));
+    if (memchr(bytes, '\0', n_bytes)) {
         return FAIL(b, place, "text may not hold a NUL");
     }
     return copy_token(b, value, out);
@@ -377,9 +395,8 @@ static lors_status on_alias(builder *b, struct fy_event *event, const struct fy_
                     MAX_NODES);
     }
     LORS_TRY(attach(b, found->node));
-    if (b->depth > 0) {
-        b->frames[b->depth - 1].node->n_aliases++;
-    }
+    assert(b->depth > 0); /* a document that is an alias has no anchor before it */
+    b->frames[b->depth - 1].node->n_aliases++;
     return LORS_OK;
 }
 
