@@ -20,6 +20,7 @@ typedef enum variant {
     VARIANT_NEW,       /* nothing */
     VARIANT_REPLACE,   /* an older output, exchanged for the new one */
     VARIANT_TWO_STEPS, /* the same where the file system cannot exchange */
+    VARIANT_RESUME,    /* the same, and half of the new output that an interrupted run left */
     VARIANT_COUNT
 } variant;
 const char *variant_name(variant v);
@@ -59,7 +60,7 @@ void die(const char *file, int line, const char *what, const char *format, ...)
 void scene_init(void);
 /* The folder `place` as it is before a run of this variant. */
 void scene_reset(variant v);
-/* Recipe, plan and run, into place/out. */
+/* Recipe, plan and run, into place/out. VARIANT_RESUME: with `resume`. */
 lors_status scene_merge(variant v, int n_threads);
 /* Verify place/out, and compare it with the base. */
 lors_status scene_look(void);
@@ -81,7 +82,8 @@ outcome scene_outcome(void);
 /* Nothing is beside place/out. */
 bool scene_is_clean(void);
 /* After a run that ended in `status`: the right outcome, a clean folder, a fit sentence, no open
- * file. Fails the point otherwise. */
+ * file. Fails the point otherwise. What VARIANT_RESUME leaves may be there still, and the next run
+ * resumes. */
 void scene_check(variant v, lors_status status);
 void scene_check_sentence(lors_status status);
 void scene_check_descriptors(void);

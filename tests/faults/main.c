@@ -27,7 +27,7 @@ static const struct {
     {"memory", run_memory}, {"files", run_files}, {"kill", run_kill}, {"power", run_power}};
 enum { N_PARTS = sizeof parts / sizeof *parts };
 
-static const char *const variant_names[] = {"new", "replace", "two-steps"};
+static const char *const variant_names[] = {"new", "replace", "two-steps", "resume"};
 static char now[512];
 static uint64_t n_failed;
 static bool failed_now;
@@ -155,8 +155,8 @@ static void find_work(void)
 
 static void usage(void)
 {
-    fprintf(stderr, "usage: fault_loops memory|files|kill|power [--variant new|replace|two-steps] "
-                    "[--stride N] [--states N] [--without PATH] | --only 'POINT'\n");
+    fprintf(stderr, "usage: fault_loops memory|files|kill|power [--variant new|replace|two-steps|"
+                    "resume] [--stride N] [--states N] [--without PATH] | --only 'POINT'\n");
     exit(2);
 }
 
@@ -200,7 +200,7 @@ static const char *take_point(options *o, const char *text)
 
 int main(int argc, char **argv)
 {
-    options o = {VARIANT_NEW, VARIANT_TWO_STEPS, 1, NULL, 40, NULL};
+    options o = {VARIANT_NEW, VARIANT_RESUME, 1, NULL, 40, NULL};
     if (argc < 2) {
         usage();
     }

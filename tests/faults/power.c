@@ -300,7 +300,7 @@ void run_power(const options *o)
     static point_list list;
     table_use();
     scene_init();
-    for (variant v = o->first; v <= o->last; v++) {
+    for (variant v = o->first; v <= o->last && v != VARIANT_RESUME; v++) {
         int n_syncs = 0;
         counts.states = counts.distinct = 0;
         list_changes(v, &list);

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <lors/lors.h>
@@ -16,6 +17,7 @@
 #include "base/text.h"
 #include "faults.h"
 #include "io/staging.h"
+#include "run/run_internal.h"
 #include "run_models.h"
 #include "tree.h"
 
@@ -26,7 +28,10 @@
 static const char recipe_text[] = MODELS "parameters: {rank: 2, density: 0.3, lambda: 0.5}\n";
 static const char old_recipe[] = MODELS "parameters: {rank: 1, density: 0.1, lambda: 0.25}\n";
 
-static tree old_output, new_output;
+enum { LEAST_LEFT = 3 }; /* tensors that the interrupted run had finished */
+static const char left_in[] = "place/.out.lors-staging";
+
+static tree old_output, new_output, left_behind;
 
 /* run_models.c asks for it. */
 void rm_check_ok(lors_status status, const char *what, const char *file, int line)
@@ -65,10 +70,10 @@ static void write_models(void)
 
 /* --- the merge ------------------------------------------------------------------------------- */
 
-static lors_status merge(const char *text, uint64_t shard_bytes, bool force, int n_threads)
+static lors_status merge(const char *text, uint64_t shard_bytes, const lors_run_options *how,
+                         int n_threads)
 {
     lors_plan_options plan_options = LORS_PLAN_OPTIONS_INIT;
-    lors_run_options run_options = LORS_RUN_OPTIONS_INIT;
     lors_recipe *recipe = NULL;
     lors_plan *plan = NULL;
     lors_report *report = NULL;
@@ -76,8 +81,6 @@ static lors_status merge(const char *text, uint64_t shard_bytes, bool force, int
     plan_options.device = "cpu";
     plan_options.n_threads = n_threads;
     plan_options.max_shard_bytes = shard_bytes;
-    run_options.force = force;
-    run_options.verify = true;
     lors_status status = lors_recipe_parse("recipe", text, strlen(text), NULL, &recipe);
     if (status == LORS_OK) {
         status = lors_plan_create(recipe, &plan_options, &plan);
@@ -87,7 +90,7 @@ static lors_status merge(const char *text, uint64_t shard_bytes, bool force, int
     }
     lors_text_free(shown);
     if (status == LORS_OK) {
-        status = lors_run(plan, "place/out", &run_options, &report);
+        status = lors_run(plan, "place/out", how, &report);
     }
     lors_report_free(report);
     lors_plan_free(plan);
@@ -95,14 +98,25 @@ static lors_status merge(const char *text, uint64_t shard_bytes, bool force, int
     return status;
 }
 
+static lors_run_options run_options(variant v)
+{
+    lors_run_options how = LORS_RUN_OPTIONS_INIT;
+    how.verify = true;
+    how.force = v != VARIANT_NEW;
+    how.resume = v == VARIANT_RESUME;
+    return how;
+}
+
 lors_status scene_merge(variant v, int n_threads)
 {
-    return merge(recipe_text, 3000, v != VARIANT_NEW, n_threads);
+    lors_run_options how = run_options(v);
+    return merge(recipe_text, 3000, &how, n_threads);
 }
 
 lors_status scene_merge_again(int n_threads)
 {
-    return merge(old_recipe, 2000, true, n_threads);
+    lors_run_options how = run_options(VARIANT_REPLACE);
+    return merge(old_recipe, 2000, &how, n_threads);
 }
 
 lors_status scene_look(void)
@@ -130,17 +144,52 @@ const tree *scene_old(void)
     return &old_output;
 }
 
+static bool is_begun(const lors_progress *progress, void *user)
+{
+    (void)user;
+    return progress->done_tensors >= LEAST_LEFT;
+}
+
+static ssize_t slow_pwrite(int fd, const void *buffer, size_t n_bytes, off_t offset)
+{
+    nanosleep(&(struct timespec){0, 40000000}, NULL);
+    return pwrite(fd, buffer, n_bytes, offset);
+}
+
+/* The run is asked ten times a second whether to go on, hence slow writes; it may still be through
+ * too early, on a busy machine. */
+static void interrupt(void)
+{
+    const lors_file_ops *usual = lors_file_table();
+    lors_file_ops slow = *usual;
+    lors_run_options how = run_options(VARIANT_REPLACE);
+    lors_status status = LORS_OK;
+    slow.pwrite = slow_pwrite;
+    how.progress = is_begun;
+    lors_file_set_table(&slow);
+    lors_run_journal_pace(1, 0);
+    for (int i = 0; i < 50 && status == LORS_OK; i++) {
+        status = merge(recipe_text, 3000, &how, 1);
+    }
+    lors_run_journal_pace(0, 0);
+    lors_file_set_table(usual);
+    NEED(status == LORS_ERR_CANCELLED, "an interrupted merge");
+    NEED(tree_read(left_in, &left_behind), "what it leaves");
+}
+
 void scene_init(void)
 {
+    lors_run_options how = run_options(VARIANT_REPLACE);
     write_models();
     rm_remove("place");
     NEED(mkdir("place", 0777) == 0, "place");
-    RM_OK(merge(old_recipe, 0, false, 1));
+    RM_OK(merge(old_recipe, 0, &how, 1));
     RM_OK(lors_verify("place/out", NULL, NULL));
     NEED(tree_read("place/out", &old_output), "the old output");
-    RM_OK(merge(recipe_text, 3000, true, 1));
+    RM_OK(scene_merge(VARIANT_REPLACE, 1));
     RM_OK(lors_verify("place/out", NULL, NULL));
     NEED(tree_read("place/out", &new_output), "the new output");
+    interrupt();
     NEED(!tree_same(&old_output, &new_output, NULL), "the outputs are the same");
 }
 
@@ -150,6 +199,9 @@ void scene_reset(variant v)
     NEED(mkdir("place", 0777) == 0, "place");
     if (v != VARIANT_NEW) {
         tree_write("place/out", &old_output);
+    }
+    if (v == VARIANT_RESUME) {
+        tree_write(left_in, &left_behind);
     }
 }
 
@@ -182,6 +234,19 @@ outcome scene_outcome(void)
 bool scene_is_clean(void)
 {
     return rm_count_entries("place") == rm_exists("place/out");
+}
+
+/* What is left by an interrupted run may stay, and the next one goes on from it. */
+static void check_resumes(void)
+{
+    if (rm_exists(left_in) && rm_count_entries("place") != 1 + rm_exists("place/out")) {
+        fail_point("something is left beside the output and the staging folder");
+    }
+    lors_status status = scene_merge(VARIANT_RESUME, 1);
+    if (status != LORS_OK || scene_outcome() != OUT_NEW || !scene_is_clean()) {
+        fail_point("the next run: %s, place/out is %s", status ? lors_last_error() : "it succeeds",
+                   outcome_name(scene_outcome()));
+    }
 }
 
 void scene_check_sentence(lors_status status)
@@ -219,7 +284,9 @@ void scene_check(variant v, lors_status status)
         fail_point("%s (%s), but place/out is %s", lors_status_name(status),
                    status == LORS_OK ? "" : sentence, outcome_name(found));
     }
-    if (!scene_is_clean()) {
+    if (v == VARIANT_RESUME && status != LORS_OK) {
+        check_resumes();
+    } else if (!scene_is_clean()) {
         fail_point("%s (%s): something is left beside the output", lors_status_name(status),
                    status == LORS_OK ? "" : sentence);
     }
