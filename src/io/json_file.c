@@ -21,7 +21,7 @@ static lors_status fail_json(const char *path, const json_error_t *error)
     if (quoted) {
         quoted += sizeof near - 1;
         size_t n_quoted = strlen(quoted);
-        n_quoted -= n_quoted > 0 && quoted[n_quoted - 1] == '\'';
+        n_quoted -= n_quoted > 0; /* the closing quote */
         lors_escape(quoted, n_quoted, shown);
     }
     if (strstr(shown, "NaN") || strstr(shown, "Infinity")) {
@@ -65,7 +65,7 @@ lors_status lors_json_read(const char *path, size_t max_bytes, json_t **out, cha
     LORS_TRY_CLEAN(lors_ckpt_check_kind(path, "JSON file"));
     LORS_TRY_CLEAN(lors_file_read_all(path, max_bytes, &bytes, &n));
     LORS_TRY_CLEAN(lors_json_parse(path, bytes, n, out));
-    if (!json_is_object(*out)) {
+    if (json_typeof(*out) != JSON_OBJECT) {
         json_decref(*out);
         *out = NULL;
         status =

@@ -84,7 +84,8 @@ typedef struct source {
 static size_t feed(void *to, size_t n_bytes, void *from)
 {
     source *s = from;
-    if (failed || s->at == s->end || n_bytes == 0) {
+    (void)n_bytes; /* never 0 */
+    if (failed || s->at == s->end) {
         return 0;
     }
     *(char *)to = *s->at++;

@@ -16,10 +16,10 @@ lors_status lors_json_text(json_t *root, int indent, char **out)
 {
     lors_text text = {0};
     size_t flags = JSON_INDENT((size_t)indent) | JSON_REAL_PRECISION(9);
-    int failed = root ? json_dump_callback(root, append, &text, flags) : -1;
+    text.failed = !root || json_dump_callback(root, append, &text, flags) != 0;
     json_decref(root);
     lors_text_printf(&text, "\n");
-    if (failed || text.failed || lors_json_end() != LORS_OK) {
+    if (text.failed || lors_json_end() != LORS_OK) {
         lors_text_clear(&text);
         *out = NULL;
         return lors_fail_memory(4096);

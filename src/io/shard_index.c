@@ -74,12 +74,12 @@ static lors_status add_shard(lors_shard_index *index, lors_map *seen, const char
 
 static lors_status read_weight_map(lors_shard_index *index, lors_map *seen)
 {
-    const char *tensor, *why;
+    const char *why;
     char label[LORS_ESCAPED_MAX], name[LORS_ESCAPED_MAX];
-    json_t *value;
-    json_object_foreach(index->weight_map, tensor, value)
-    {
-        const char *shard = json_string_value(value);
+    for (void *at = json_object_iter(index->weight_map); at;
+         at = json_object_iter_next(index->weight_map, at)) {
+        const char *tensor = json_object_iter_key(at);
+        const char *shard = json_string_value(json_object_iter_value(at));
         if (!shard) {
             return lors_fail(LORS_ERR_INPUT,
                              "%s: tensor '%s': the name of its file must be a "
@@ -156,11 +156,10 @@ const char *lors_shard_index_name(const lors_shard_index *index, int32_t i)
 /* Every tensor of the index is in the shard that it names. */
 static lors_status check_listed(const lors_shard_index *index, const lors_checkpoint *checkpoint)
 {
-    const char *tensor;
-    json_t *value;
-    json_object_foreach(index->weight_map, tensor, value)
-    {
-        const char *shard = json_string_value(value);
+    for (void *at = json_object_iter(index->weight_map); at;
+         at = json_object_iter_next(index->weight_map, at)) {
+        const char *tensor = json_object_iter_key(at);
+        const char *shard = json_string_value(json_object_iter_value(at));
         int64_t found = lors_ckpt_find(checkpoint, tensor);
         if (found < 0 ||
             strcmp(checkpoint->files[checkpoint->tensors[found].file].name, shard) != 0) {

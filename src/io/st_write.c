@@ -1,4 +1,5 @@
 /* st_write.c - the header of a safetensors file to be written: layout first, then compact JSON. */
+#include <assert.h>
 #include <inttypes.h>
 #include <string.h>
 
@@ -29,9 +30,9 @@ static lors_status check_name(const lors_st_entry *entry, int64_t index, lors_ma
     if (strcmp(entry->name, "__metadata__") == 0) {
         return fail_entry(entry, LORS_ERR_USAGE, "its name is reserved by the format");
     }
-    if (!lors_map_put(names, entry->name, n_bytes, index, &existing)) {
-        return lors_fail_memory(n_bytes);
-    }
+    bool has_room = lors_map_put(names, entry->name, n_bytes, index, &existing);
+    assert(has_room); /* for all entries, since it was created */
+    (void)has_room;
     return existing >= 0 ? fail_entry(entry, LORS_ERR_USAGE, "its name is given twice") : LORS_OK;
 }
 
@@ -116,11 +117,12 @@ static lors_status append_all(lors_st_entry *entries, int64_t n_entries, lors_te
     *n_data = 0;
     for (int64_t i = 0; i < n_entries; i++) {
         entries[i].offset = *n_data;
-        if (__builtin_add_overflow(*n_data, entries[i].n_bytes, n_data) || *n_data > INT64_MAX) {
+        *n_data += entries[i].n_bytes; /* of at most 2^61: check_size */
+        if (*n_data > INT64_MAX) {
             return fail_entry(&entries[i], LORS_ERR_LIMIT, "the file would be beyond 2^63 bytes");
         }
         append_entry(header, &entries[i], entries[i].offset);
-        if (header->failed || header->length > 2 * (size_t)LORS_ST_MAX_HEADER) {
+        if (header->failed || header->length > 8 + (size_t)LORS_ST_MAX_HEADER) {
             break;
         }
     }

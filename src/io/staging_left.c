@@ -90,7 +90,7 @@ lors_status lors_staging_sync(lors_staging *staging)
     if (status == LORS_OK) {
         status = lors_file_sync_folder(staging->parent);
     }
-    staging->condemned = staging->condemned || status != LORS_OK;
+    staging->condemned |= status != LORS_OK;
     return status;
 }
 

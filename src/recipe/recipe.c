@@ -229,8 +229,7 @@ lors_status lors_recipe_note(lors_recipe *recipe, lors_place place, const char *
         }
     }
     lors_text text = {0};
-    lors_text_printf(&text, "%s: %s%s%s", place_text(recipe->label, place, where), key ? key : "",
-                     key ? ": " : "", sentence);
+    lors_text_printf(&text, "%s: %s: %s", place_text(recipe->label, place, where), key, sentence);
     if (text.failed || !lors_list_push(&recipe->notes, text.bytes)) {
         lors_text_clear(&text);
         return lors_fail_memory(PLACE_MAX);
@@ -326,6 +325,6 @@ lors_value lors_recipe_value(const lors_recipe *recipe, int32_t param, const lor
     }
     *from_recipe = false;
     const lors_param_info *info = &recipe->method->params[param];
-    bool share = info->kind == LORS_PARAM_RANK && info->fallback && strchr(info->fallback, '%');
+    bool share = info->kind == LORS_PARAM_RANK && strchr(info->fallback, '%');
     return (lors_value){share ? LORS_VALUE_SHARE : LORS_VALUE_NUMBER, info->fallback_value};
 }

@@ -86,7 +86,7 @@ static lors_status check_count(const lors_recipe *recipe, const lors_recipe_slic
     for (int32_t i = 0; i < slice->n_sources; i++) {
         n += !slice->sources[i].subtracted;
     }
-    bool only_base = recipe->sliced && n == 0 && slice->base != LORS_NO_MODEL;
+    bool only_base = recipe->sliced && n == 0; /* no slice is empty */
     if (n < method->min_models && !only_base) {
         return FAIL(recipe, place, where, "%s needs at least %d model%s%s, found %d", method->name,
                     method->min_models, method->min_models == 1 ? "" : "s", besides, n);

@@ -135,7 +135,7 @@ lors_status lors_recipe_read_parameters(lors_recipe *recipe, lors_settings *sett
 static bool is_name(const char *text)
 {
     size_t n = strspn(text, LORS_NAME_LETTERS);
-    return n > 0 && n <= 64 && !text[n] && !(text[0] >= '0' && text[0] <= '9');
+    return n > 0 && n <= 64 && !text[n] && text[0] > '9';
 }
 
 /* The name by which an expression calls the last model. */

@@ -88,14 +88,12 @@ lors_status lors_recipe_put_plain(lors_recipe *recipe, const char *key, const lo
     return LORS_OK;
 }
 
-/* "a, b, c" of a NULL-terminated list. */
-static const char *join_names(const char *const *names, char out[512])
+const char *lors_recipe_join(const char *const *names, char *out, size_t n_bytes)
 {
-    size_t length = 0;
     out[0] = '\0';
-    for (size_t i = 0; names[i] && length < 500; i++) {
-        int n = snprintf(out + length, 512 - length, "%s%s", i ? ", " : "", names[i]);
-        length += n > 0 ? (size_t)n : 0;
+    for (size_t i = 0; names[i]; i++) {
+        size_t length = strlen(out);
+        snprintf(out + length, n_bytes - length, "%s%s", i ? ", " : "", names[i]);
     }
     return out;
 }
@@ -191,7 +189,7 @@ static lors_status fail_unknown(const lors_recipe *recipe, const char *prefix, c
     for (size_t i = 0; i < N_COMMON; i++) {
         names[n++] = COMMON[i];
     }
-    join_names(names, all);
+    lors_recipe_join(names, all, sizeof all);
     return lors_recipe_fail(recipe->label, place, prefix, "%s '%s'%s (%s takes: %s)",
                             is_any_param(key) ? "this method has no parameter"
                                               : "unknown parameter",

@@ -23,6 +23,8 @@ lors_status lors_recipe_fail_within(lors_status status, const char *label, lors_
 /* ", did you mean 'weight'?" into `out` if one of `names` (NULL-terminated) is near to `word`,
  * else "". Returns out. */
 const char *lors_recipe_suggest(const char *word, const char *const *names, char out[128]);
+/* "a, b, c" of a NULL-terminated list; cut short where it is longer than the room for it. */
+const char *lors_recipe_join(const char *const *names, char *out, size_t n_bytes);
 
 void lors_setting_clear(lors_setting *setting);
 void lors_settings_clear(lors_settings *settings);

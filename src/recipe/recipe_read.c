@@ -356,7 +356,7 @@ lors_status lors_recipe_parse(const char *label, const char *text, size_t n_byte
     lors_recipe *recipe = NULL;
     lors_arena *arena = lors_arena_create();
     if (!arena) {
-        LORS_TRY_CLEAN(lors_fail_memory(sizeof *recipe));
+        return lors_fail_memory(sizeof *recipe);
     }
     LORS_TRY_CLEAN(lors_yaml_parse(label, true, text, n_bytes, arena, &roots));
     for (const lors_yaml *root = roots; root; root = root->next_document) {

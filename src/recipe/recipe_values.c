@@ -1,6 +1,5 @@
 /* recipe_values.c - one YAML node to one typed value: strict numbers, ranges, gradients, cases. */
 #include <errno.h>
-#include <float.h>
 #include <locale.h>
 #include <math.h>
 #include <stdio.h>
@@ -154,22 +153,13 @@ static const char *number_text(double value, char out[32])
     return out;
 }
 
-/* "0 to 1", "above 0, up to 1", "0 or more". */
+/* "0 to 1", "above 0, up to 1". */
 static const char *range_text(const lors_param_info *param, char out[96])
 {
     char low[32], high[32];
-    bool has_low = param->minimum > -DBL_MAX, has_high = param->maximum < DBL_MAX;
     number_text(param->minimum, low);
     number_text(param->maximum, high);
-    if (has_low && has_high) {
-        snprintf(out, 96, param->minimum_open ? "above %s, up to %s" : "%s to %s", low, high);
-    } else if (has_low) {
-        snprintf(out, 96, param->minimum_open ? "above %s" : "%s or more", low);
-    } else if (has_high) {
-        snprintf(out, 96, "up to %s", high);
-    } else {
-        snprintf(out, 96, "any number");
-    }
+    snprintf(out, 96, param->minimum_open ? "above %s, up to %s" : "%s to %s", low, high);
     return out;
 }
 
@@ -337,7 +327,7 @@ static lors_status read_rank(const lors_value_context *at, const lors_param_info
     if (node->kind == LORS_YAML_MAP) {
         return read_rank_energy(at, node, out);
     }
-    size_t n_bytes = node->kind == LORS_YAML_SCALAR ? strlen(node->text) : 0;
+    size_t n_bytes = strlen(node->text); /* no list comes here: read_gradient */
     if (n_bytes > 1 && n_bytes < sizeof share && node->text[n_bytes - 1] == '%') {
         memcpy(share, node->text, n_bytes - 1);
         share[n_bytes - 1] = '\0';
@@ -357,7 +347,7 @@ static lors_status read_rank(const lors_value_context *at, const lors_param_info
     if (out->number != floor(out->number) || out->number < 0) {
         return FAIL(at, node, "%s is not a rank: write %s", shown, forms);
     }
-    double most = param->maximum > 0 && param->maximum < 1e9 ? param->maximum : 1e9;
+    double most = param->maximum;
     if (out->number > most) {
         char limit[32];
         return FAIL(at, node, "%s is out of range (allowed: 0 to %s)", shown,
@@ -371,19 +361,17 @@ static lors_status read_choice(const lors_value_context *at, const lors_param_in
                                const lors_yaml *node, double *out)
 {
     const char *text = "";
-    char shown[LORS_ESCAPED_MAX], near[128], all[256] = "";
+    char shown[LORS_ESCAPED_MAX], near[128], all[256];
     LORS_TRY(lors_read_text(at, node, &text));
-    size_t length = 0;
     for (int32_t i = 0; param->words[i]; i++) {
         if (strcmp(text, param->words[i]) == 0) {
             *out = i;
             return LORS_OK;
         }
-        int n = snprintf(all + length, sizeof all - length, "%s%s", i ? ", " : "", param->words[i]);
-        length += n > 0 && length + (size_t)n < sizeof all ? (size_t)n : 0;
     }
     return FAIL(at, node, "unknown word '%s'%s (allowed: %s)", lors_escape_text(text, shown),
-                lors_recipe_suggest(text, param->words, near), all);
+                lors_recipe_suggest(text, param->words, near),
+                lors_recipe_join(param->words, all, sizeof all));
 }
 
 /* ---- settings ---- */

@@ -141,7 +141,5 @@ lors_status lors_run_journal_stop(lors_run_state *run, bool last)
     }
     lors_free(journal->pending);
     journal->pending = NULL;
-    return run->status == LORS_OK
-               ? LORS_OK
-               : lors_fail(run->status, "%s", run->sentence ? run->sentence : "out of memory");
+    return lors_run_outcome(run);
 }

@@ -83,9 +83,8 @@ static lors_status write_card(lors_run_state *run)
     if (recipe->text) {
         lors_text_printf(&card, "\nRecipe:\n\n```yaml\n");
         lors_text_append(&card, recipe->text, recipe->text_bytes);
-        lors_text_printf(&card, "%s```\n",
-                         recipe->text_bytes && recipe->text[recipe->text_bytes - 1] == '\n' ? ""
-                                                                                            : "\n");
+        bool ends = recipe->text[recipe->text_bytes - 1] == '\n'; /* no recipe is empty */
+        lors_text_printf(&card, "%s```\n", ends ? "" : "\n");
     }
     lors_text_printf(&card,
                      "\n`lors.json` holds hashes of all inputs and outputs and what was done "

@@ -145,9 +145,7 @@ static lors_status check_jobs(lors_run_state *run, double start)
         }
     }
     lors_free(piece);
-    return run->status == LORS_OK
-               ? LORS_OK
-               : lors_fail(run->status, "%s", run->sentence ? run->sentence : "out of memory");
+    return lors_run_outcome(run);
 }
 
 static lors_status read_records(lors_run_state *run)

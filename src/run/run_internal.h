@@ -96,6 +96,8 @@ typedef struct lors_run_state {
 
 /* Keep the first failure (with the calling thread's sentence) and wake everybody. */
 void lors_run_fail(lors_run_state *run, lors_status status);
+/* That failure once more, for the calling thread. No thread runs beside it any more. */
+lors_status lors_run_outcome(const lors_run_state *run);
 bool lors_run_stopped(lors_run_state *run);
 
 /* run_job.c: the life of a job. All but the first are called by workers. */

@@ -21,6 +21,14 @@ void lors_run_fail(lors_run_state *run, lors_status status)
     pthread_mutex_unlock(&run->lock);
 }
 
+lors_status lors_run_outcome(const lors_run_state *run)
+{
+    if (run->status == LORS_OK) {
+        return LORS_OK;
+    }
+    return lors_fail(run->status, "%s", run->sentence ? run->sentence : "out of memory");
+}
+
 bool lors_run_stopped(lors_run_state *run)
 {
     pthread_mutex_lock(&run->lock);
@@ -139,7 +147,5 @@ lors_status lors_workers_run(lors_run_state *run, double start)
         pthread_join(threads[i], NULL);
     }
     lors_free(threads);
-    return run->status == LORS_OK
-               ? LORS_OK
-               : lors_fail(run->status, "%s", run->sentence ? run->sentence : "out of memory");
+    return lors_run_outcome(run);
 }

@@ -209,6 +209,12 @@ static void test_order(void **state)
                          LORS_OK);
     }
     assert_int_equal(lors_transfer_write(t, &requests[31], 0, "x", 0, "b", 1), LORS_ERR_INTERNAL);
+    while (atomic_load(&n_begun) < 1) {
+        usleep(1000);
+    }
+    unsigned char byte;
+    assert_int_equal(lors_transfer_read(t, &requests[0], checkpoint, &checkpoint->tensors[0], 0,
+                                        &byte, 1), LORS_ERR_INTERNAL); /* it has begun */
     atomic_store(&held, false);
     for (int i = 31; i >= 0; i--) {
         assert_int_equal(lors_transfer_wait(t, &requests[i]), LORS_OK);
@@ -239,11 +245,18 @@ static void test_failures(void **state)
     assert_non_null(strstr(lors_last_error(), "tensor 'a'"));
     assert_int_equal(lors_transfer_wait(t, &write), LORS_ERR_IO);
     assert_non_null(strstr(lors_last_error(), "full.bin: no room at byte 40"));
+    write.digests = (lors_xxh *)(void *)out; /* of a read with it before: a write has none */
+    write.digest_chunk_bytes = 1;
+    atomic_store(&failing, false);
+    memset(out, 7, sizeof out);
+    assert_int_equal(lors_transfer_write(t, &write, 0, "x", 40, "bytes", 5), LORS_OK);
+    assert_int_equal(lors_transfer_wait(t, &write), LORS_OK);
+    assert_int_equal(out[0], 7);
     read.digests = (lors_xxh *)(void *)out;
     assert_int_equal(lors_transfer_read(t, &read, checkpoint, &checkpoint->tensors[0], 0, out, 8),
                      LORS_ERR_INTERNAL);
     lors_transfer_counters counters = lors_transfer_count(t);
-    assert_true(counters.read_bytes == 0 && counters.written_bytes == 0);
+    assert_true(counters.read_bytes == 0 && counters.written_bytes == 5);
     lors_transfer_free(t);
 }
 

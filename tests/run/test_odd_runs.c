@@ -1,0 +1,315 @@
+/* test_odd_runs.c - what a run meets rarely: a recipe made by calls, a disk that gives back other
+ * bytes than it got, a caller that cancels while finished tensors are being read again, stages. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <glob.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "run_child.h"
+#include "run_models.h"
+
+#define TWO "models: [{model: m, parameters: {weight: 1}}, {model: n, parameters: {weight: 0.5}}]\n"
+#define TIES "merge_method: ties\nbase_model: b\nparameters: {density: 0.3}\n" TWO
+#define STAGED                                                                                \
+    "name: x\nmerge_method: slerp\nbase_model: b\nmodels: [{model: m}]\nparameters: {t: 0.4}\n" \
+    "---\nmerge_method: linear\nmodels: [{model: x}, {model: n}]\nparameters: {weight: 1}\n"
+#define STAGING ".out.lors-staging"
+
+enum { SHARD_BYTES = 2048 };
+
+static const lors_file_ops *real;
+static lors_file_ops table;
+
+static int write_family(void **state)
+{
+    static const char *const folders[] = {"b", "m", "n"};
+    (void)state;
+    rm_work_in("odd-runs");
+    rm_model *base = rm_whisper(LORS_F32, 1);
+    for (uint64_t k = 0; k < 3; k++) {
+        rm_model *model = rm_clone(base);
+        if (k > 0) {
+            rm_tune(model, k, 0.02);
+        }
+        rm_write(model, folders[k], 1);
+        rm_free(model);
+    }
+    rm_free(base);
+    return 0;
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    real = lors_file_table();
+    table = *real;
+    lors_file_set_table(&table);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    lors_file_set_table(NULL);
+    return 0;
+}
+
+/* ---- Recipes made by calls, or whose text does not end its line ------------------------------ */
+
+static lors_recipe *recipe_by_calls(void)
+{
+    lors_recipe *recipe = NULL;
+    RM_OK(lors_recipe_create("ties", &recipe));
+    RM_OK(lors_recipe_set_base(recipe, "b"));
+    RM_OK(lors_recipe_add_model(recipe, "m"));
+    RM_OK(lors_recipe_add_model(recipe, "n"));
+    RM_OK(lors_recipe_set(recipe, "density", "0.3"));
+    RM_OK(lors_recipe_set_for(recipe, 0, "weight", "1"));
+    RM_OK(lors_recipe_set_for(recipe, 1, "weight", "0.5"));
+    return recipe;
+}
+
+static void test_recipe_by_calls(void **state)
+{
+    (void)state;
+    size_t n_bytes = 0;
+    lors_plan_options plan_options = LORS_PLAN_OPTIONS_INIT;
+    lors_run_options run_options = LORS_RUN_OPTIONS_INIT;
+    lors_recipe *recipe = recipe_by_calls();
+    lors_plan *plan = NULL;
+    plan_options.device = "cpu";
+    RM_OK(lors_plan_create(recipe, &plan_options, &plan));
+    RM_OK(lors_run(plan, "called", &run_options, NULL));
+    lors_plan_free(plan);
+    lors_recipe_free(recipe);
+    RM_OK(lors_verify("called", NULL, NULL));
+    assert_false(rm_exists("called/lors_recipe.yaml")); /* it has no text */
+    rm_merge_ok(TIES, "read", NULL);
+    assert_true(rm_exists("read/lors_recipe.yaml"));
+    assert_true(rm_same_files("called/model.safetensors", "read/model.safetensors"));
+    char *card = rm_read_bytes("called/README.md", &n_bytes);
+    assert_null(strstr(card, "Recipe:"));
+    free(card);
+}
+
+static void test_text_without_end(void **state)
+{
+    (void)state;
+    size_t n_bytes = 0;
+    char text[] = TIES;
+    text[strlen(text) - 1] = '\0';
+    rm_merge_ok(text, "out", NULL);
+    char *card = rm_read_bytes("out/README.md", &n_bytes);
+    assert_non_null(strstr(card, "{weight: 0.5}}]\n```\n"));
+    free(card);
+    rm_remove("out");
+}
+
+/* ---- A disk that gives back something else --------------------------------------------------- */
+
+static off_t spoilt_from;
+static unsigned char spoilt_mask;
+static const char *spoilt_name; /* in the header: this becomes another; NULL: bytes from there on */
+
+static bool is_output(int fd)
+{
+    char link[64], path[4096];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t n = readlink(link, path, sizeof path - 1);
+    path[n > 0 ? n : 0] = '\0';
+    return strstr(path, STAGING "/model") != NULL;
+}
+
+static ssize_t spoiling_pread(int fd, void *buffer, size_t n_bytes, off_t offset)
+{
+    ssize_t n = real->pread(fd, buffer, n_bytes, offset);
+    if (n <= 0 || !is_output(fd)) {
+        return n;
+    }
+    if (!spoilt_name && offset >= spoilt_from) {
+        ((unsigned char *)buffer)[n - 1] ^= spoilt_mask;
+    }
+    char *name = spoilt_name ? memmem(buffer, (size_t)n, spoilt_name, strlen(spoilt_name)) : NULL;
+    if (name) {
+        *name ^= 1;
+    }
+    return n;
+}
+
+static void refuse_verified(const char *sentence)
+{
+    rm_options options = RM_OPTIONS_INIT;
+    options.run.verify = true;
+    table.pread = spoiling_pread;
+    lors_status status = rm_merge(TIES, "out", &options, NULL);
+    assert_int_equal(status, LORS_ERR_IO);
+    if (!strstr(lors_last_error(), sentence)) {
+        fail_msg("expected '%s' in '%s'", sentence, lors_last_error());
+    }
+    table.pread = real->pread;
+    assert_false(rm_exists("out"));
+    assert_false(rm_exists(STAGING)); /* nothing of it is to be trusted */
+}
+
+static void test_other_bytes(void **state)
+{
+    (void)state;
+    rm_options options = RM_OPTIONS_INIT;
+    spoilt_name = NULL;
+    spoilt_mask = 0x10;
+    spoilt_from = 8192; /* behind the header */
+    refuse_verified("was read back differently from what was written, near byte");
+    spoilt_name = "model.decoder.embed_tokens.weight";
+    refuse_verified("is missing in the output");
+    spoilt_mask = 0;
+    spoilt_name = NULL;
+    options.run.verify = true;
+    table.pread = spoiling_pread;
+    RM_OK(rm_merge(TIES, "out", &options, NULL));
+    rm_remove("out");
+}
+
+/* ---- Resuming -------------------------------------------------------------------------------- */
+
+static void interrupt(void)
+{
+    rc_merge merge = {.recipe = TIES, .out = "out", .n_threads = 1, .max_shard = SHARD_BYTES};
+    rc_outcome outcome = {0};
+    for (int i = 2; i < 12 && outcome.status == LORS_OK; i++) { /* it may be through too early */
+        rm_remove("out");
+        rm_remove(STAGING);
+        merge.cancel_at = 24 / i;
+        outcome = rc_run(&merge);
+    }
+    assert_int_equal(outcome.status, LORS_ERR_CANCELLED);
+    assert_true(rm_exists(STAGING));
+}
+
+/* Cancelled at once, while what is there is being looked at: it stays for the next run. */
+static void test_cancelled_while_resuming(void **state)
+{
+    (void)state;
+    rc_merge merge = {.recipe = TIES, .out = "out", .n_threads = 1, .max_shard = SHARD_BYTES};
+    interrupt();
+    merge.resume = true;
+    merge.cancel_at = 1;
+    rc_outcome outcome = rc_run(&merge);
+    assert_int_equal(outcome.status, LORS_ERR_CANCELLED);
+    assert_false(rm_exists("out"));
+    assert_true(rm_exists(STAGING));
+    merge.cancel_at = 0;
+    outcome = rc_run(&merge);
+    assert_int_equal(outcome.status, LORS_OK);
+    assert_true(outcome.n_resumed > 0);
+    rm_options options = RM_OPTIONS_INIT;
+    options.plan.max_shard_bytes = SHARD_BYTES;
+    rm_merge_ok(TIES, "meant", &options);
+    assert_true(rc_same_outputs("meant", "out"));
+    rm_remove("out");
+}
+
+/* A file of the interrupted run that is shorter than its header, or no file at all. */
+static void test_shards_damaged(void **state)
+{
+    (void)state;
+    rc_merge merge = {.recipe = TIES, .out = "out", .n_threads = 1, .max_shard = SHARD_BYTES};
+    for (int gone = 0; gone < 2; gone++) {
+        glob_t found;
+        interrupt();
+        assert_int_equal(glob(STAGING "/model-00001-of-*", 0, NULL, &found), 0);
+        assert_int_equal(truncate(found.gl_pathv[0], 3), 0);
+        if (gone) {
+            rm_remove(found.gl_pathv[0]);
+        }
+        globfree(&found);
+        merge.resume = true;
+        rc_outcome outcome = rc_run(&merge);
+        assert_int_equal(outcome.status, LORS_OK);
+        assert_true(rc_same_outputs("meant", "out"));
+        rm_remove("out");
+    }
+}
+
+/* ---- Stages ---------------------------------------------------------------------------------- */
+
+static char noted[256];
+
+static void keep_note(const char *sentence, void *user)
+{
+    (void)user;
+    snprintf(noted, sizeof noted, "%s", sentence);
+}
+
+static void test_stages_are_not_resumed(void **state)
+{
+    (void)state;
+    rm_options options = RM_OPTIONS_INIT;
+    options.run.note = keep_note;
+    rm_merge_ok(STAGED, "meant", &options);
+    assert_string_equal(noted, "");
+    options.run.resume = true;
+    rm_merge_ok(STAGED, "out", &options);
+    assert_non_null(strstr(noted, "a recipe of several documents cannot be resumed"));
+    assert_true(rm_same_folders("meant", "out"));
+    rm_remove("out");
+}
+
+static ssize_t failing_list(int fd, void *entries, size_t n_bytes)
+{
+    char link[64], path[4096];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t n = readlink(link, path, sizeof path - 1);
+    path[n > 0 ? n : 0] = '\0';
+    const char *name = strrchr(path, '/');
+    if (name && strcmp(name, "/" STAGING) == 0) {
+        table.list = real->list; /* once */
+        errno = EIO;
+        return -1;
+    }
+    return real->list(fd, entries, n_bytes);
+}
+
+static int failing_open(const char *path, int flags, mode_t mode)
+{
+    if (strstr(path, STAGING "/model") && flags & O_CREAT) {
+        errno = ENOSPC;
+        return -1;
+    }
+    return real->open(path, flags, mode);
+}
+
+static void test_stages_that_cannot_begin(void **state)
+{
+    (void)state;
+    table.list = failing_list;
+    rm_merge_fails(STAGED, "out", NULL, LORS_ERR_IO, "cannot be listed");
+    table.list = real->list;
+    table.open = failing_open;
+    rm_merge_fails(STAGED, "out", NULL, LORS_ERR_IO, "cannot be created");
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(test_recipe_by_calls),
+        TEST(test_text_without_end),
+        TEST(test_other_bytes),
+        TEST(test_cancelled_while_resuming),
+        TEST(test_shards_damaged),
+        TEST(test_stages_are_not_resumed),
+        TEST(test_stages_that_cannot_begin),
+    };
+    return cmocka_run_group_tests(tests, write_family, NULL);
+}
