@@ -65,8 +65,8 @@ ARITHMETIC = [
          "test_merge_stack"),
     ]),
     *of("selection", "src/cpu/select.c", [
-        ("select-bin", "uint32_t bin = pass == 0 ? BINS - 1 : 1023;",
-         "uint32_t bin = pass == 0 ? BINS - 1 : 1022;", "test_select"),
+        ("select-bin", "uint32_t bin = (pass == 0 ? BINS : LATER_BINS) - 1;",
+         "uint32_t bin = (pass == 0 ? BINS : LATER_BINS) - 2;", "test_select"),
         ("select-ties", "bool tie = k == key && left > 0;", "bool tie = k == key;", "test_select"),
         ("select-nan", "mask[i] = (k > key && k < LORS_NAN_KEY) || tie;",
          "mask[i] = k > key || tie;", "test_select"),
@@ -81,14 +81,18 @@ ARITHMETIC = [
          "test_select"),
     ]),
     *of("random", "src/cpu/random.c", [
-        ("rank-turned", "uint32_t i = (uint32_t)order[rank];",
-         "uint32_t i = (uint32_t)order[n - 1 - rank];", "test_random"),
-        ("rank-times", "x[i] = (float)((double)x[i] / p);", "x[i] = (float)((double)x[i] * p);",
+        ("rank-turned", "uint32_t i = (uint32_t)s->order[rank];",
+         "uint32_t i = (uint32_t)s->order[n - 1 - rank];", "test_random"),
+        ("rank-times", "((double)x[i] / (mask[i] ?", "((double)x[i] * (mask[i] ?",
          "test_random"),
+        ("rank-skip", "& (BINS - 1)] == n) {", "& (BINS - 1)] >= n - 1) {", "test_random"),
     ]),
     *of("random", "src/cpu/random_kernels.c", [
         ("philox-rounds", "round < 10;", "round < 9;", "test_random"),
-        ("random-lane", "int64_t at = -(int64_t)(first % 4);", "int64_t at = 0;", "test_random"),
+        ("random-lane", "uint8_t some[STEP];\n    int64_t at = -(int64_t)(first % 4);",
+         "uint8_t some[STEP];\n    int64_t at = 0;", "test_random"),
+        ("random-words-lane", "uint32_t some[STEP];\n    int64_t at = -(int64_t)(first % 4);",
+         "uint32_t some[STEP];\n    int64_t at = 0;", "test_random"),
     ]),
 ]
 
