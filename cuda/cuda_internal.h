@@ -109,6 +109,15 @@ lors_status lors_cuda_keep_top(lors_queue *queue, const lors_selection *s, lors_
 lors_status lors_cuda_drop_top(lors_queue *queue, const lors_selection *s, lors_view mask,
                                lors_view x, int64_t stride, uint64_t first, int64_t n);
 lors_status lors_cuda_select_kept(lors_queue *queue, const lors_selection *s, lors_view kept);
+lors_status lors_cuda_select_value(lors_queue *queue, const lors_selection *s, lors_view value);
+
+/* rows.cu */
+lors_status lors_cuda_keep_from(lors_queue *queue, lors_view mask, lors_view x, lors_view values,
+                                const double *factors, int32_t n_values, int64_t n);
+lors_status lors_cuda_diverge(lors_queue *queue, lors_view out, lors_view a, lors_view b,
+                              int64_t n_rows, int64_t n_cols);
+lors_status lors_cuda_weigh_rows(lors_queue *queue, lors_view out, lors_view a, lors_view b,
+                                 lors_view factors, int64_t n_rows, int64_t n_cols);
 
 /* random.cu */
 lors_status lors_cuda_keep_random(lors_queue *queue, lors_view mask, uint64_t key, double density,

@@ -3,15 +3,13 @@
 
 #include "backend/arithmetic.h"
 #include "cuda/cuda_internal.h"
+#include "cuda/lane_sums.h"
 
 enum {
-    THREADS = 256,
+    THREADS = LANE_THREADS,
     MAX_GRID = 4096,    /* thread blocks of a launch: some waves of any card; the rest by strides */
     MAX_GRID_Y = 65535, /* the most that a launch takes */
-    LANES = 8,          /* of a sum: part of the definition */
-    SUMS = 4,           /* the most that are made of one element */
-    TILE = 1024,        /* elements whose terms are in shared memory at a time */
-    STEPS = TILE / THREADS
+    SUMS = 4            /* the most that are made of one element */
 };
 
 static dim3 grid_of(int64_t n, int64_t n_along_y)
@@ -19,47 +17,6 @@ static dim3 grid_of(int64_t n, int64_t n_along_y)
     int64_t n_blocks = lors_ceil_div(n, LORS_BLOCK);
     return dim3((unsigned)(n_blocks < MAX_GRID ? n_blocks : (int64_t)MAX_GRID),
                 (unsigned)(n_along_y < MAX_GRID_Y ? n_along_y : (int64_t)MAX_GRID_Y));
-}
-
-template <int n_sums> struct lane_sums {
-    double terms[n_sums][TILE + LANES]; /* padded against bank clashes */
-    double lanes[n_sums][LANES];
-};
-
-/* Sums over one block of LORS_BLOCK by one thread block: `term(t, i)` gives the terms of element i.
- * Lane l of each sum takes elements l, l + 8, ... in order, by one thread. */
-template <int n_sums, typename F>
-static __device__ void sum_block(lane_sums<n_sums> *sums, int64_t first, int64_t end, const F &term,
-                                 double *out)
-{
-    int which = (int)threadIdx.x / LANES, lane = (int)threadIdx.x % LANES;
-    double sum = 0;
-    for (int64_t tile = first; tile < end; tile += TILE) {
-        for (int j = 0; j < STEPS; j++) {
-            int at = j * THREADS + (int)threadIdx.x;
-            double terms[n_sums] = {}; /* 0 past the end, which changes no sum */
-            if (tile + at < end) {
-                term(terms, tile + at);
-            }
-            for (int s = 0; s < n_sums; s++) {
-                sums->terms[s][at] = terms[s];
-            }
-        }
-        __syncthreads();
-        for (int i = lane; i < TILE && which < n_sums; i += LANES) {
-            sum += sums->terms[which][i];
-        }
-        __syncthreads();
-    }
-    if (which < n_sums) {
-        sums->lanes[which][lane] = sum;
-    }
-    __syncthreads();
-    if (threadIdx.x < n_sums) { /* folded as the CPU folds its lanes */
-        const double *v = sums->lanes[threadIdx.x];
-        out[threadIdx.x] = ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]));
-    }
-    __syncthreads();
 }
 
 /* --- Dot products ----------------------------------------------------------------------------- */

@@ -480,3 +480,21 @@ lors_status lors_cuda_select_kept(lors_queue *queue, const lors_selection *s, lo
                 lors_cuda_at<uint64_t>(kept));
     return lors_cuda_launched("select_kept");
 }
+
+static __global__ void value_kernel(selections s, float *value)
+{
+    const selection *one = slice_of(s, threadIdx.x);
+    value[threadIdx.x] = one->k > 0 ? lors_float_of(one->key) : 0;
+}
+
+lors_status lors_cuda_select_value(lors_queue *queue, const lors_selection *s, lors_view value)
+{
+    LORS_TRY(lors_cuda_enter(queue));
+    LORS_TRY(check_slices(s->n_slices));
+    if (s->n_slices == 0) {
+        return LORS_OK;
+    }
+    LORS_LAUNCH((value_kernel), 1, (unsigned)s->n_slices, queue->stream, describe(s),
+                lors_cuda_at<float>(value));
+    return lors_cuda_launched("select_value");
+}

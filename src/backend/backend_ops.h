@@ -31,8 +31,10 @@ enum {
     LORS_BLOCK = 8192,      /* elements of one partial sum: part of the result's definition */
     LORS_ROW_GROUP = 64,    /* rows of one partial sum of a column: part of it, too */
     LORS_SELECT_PASSES = 4, /* passes of the selection over its values */
+    LORS_VALUE_PASSES = 3,  /* those after which the k-th largest value is known */
     LORS_MAX_BATCH = 8,     /* the most matrices of one truncate_rank */
     LORS_MAX_MODELS = 256,  /* the most slices of one sum, election or selection */
+    LORS_MAX_FACTORS = 4,   /* the most values of one limit */
     LORS_VIEW_ALIGN = 256,  /* what a backend may ask of the start of scratch or state; operands
                                need no more than their elements do, but are faster with it */
     LORS_BACKEND_ABI = 5
@@ -42,6 +44,9 @@ enum {
  * magnitudes counts as 0, and so does a vote up to this share of the magnitudes of its terms. */
 #define LORS_CANCELLED 1e-12
 #define LORS_TIED 0x1p-50
+
+/* What is added to each probability of a softmax, so that none is 0. */
+#define LORS_SOFTMAX_FLOOR 1e-8
 
 typedef struct lors_backend lors_backend; /* an opened device; safe for any number of threads */
 typedef struct lors_memory lors_memory;   /* a block of its memory */
@@ -363,6 +368,25 @@ typedef struct lors_backend_ops {
     lors_status (*drop_top)(lors_queue *queue, const lors_selection *s, lors_view mask, lors_view x,
                             int64_t stride, uint64_t first, int64_t n);
     lors_status (*select_kept)(lors_queue *queue, const lors_selection *s, lors_view kept);
+    /* value f32 [n_slices] = the k-th largest magnitude of each slice, 0 where k is 0 or there is
+     * no number; after the first LORS_VALUE_PASSES passes. With a stride of 0 all slices are the
+     * same values, of which several are looked for. */
+    lors_status (*select_value)(lors_queue *queue, const lors_selection *s, lors_view value);
+    /* mask u8 [n] = x (f32 [n]) is not below limit = sum of factors[j] * values[j], in f64 in their
+     * order: values f32 [n_values] that select_value found, factors on the host. Comparisons with
+     * NaN keep. n_values <= LORS_MAX_FACTORS. */
+    lors_status (*keep_from)(lors_queue *queue, lors_view mask, lors_view x, lors_view values,
+                             const double *factors, int32_t n_values, int64_t n);
+
+    /* out f64 [n_rows] = how far row by row a lies from b (f32 [n_rows][n_cols]) as distributions:
+     * the Kullback-Leibler divergence of p = softmax(a) + LORS_SOFTMAX_FLOOR from q, the same of b,
+     * by the formulas of backend/rows.h. Sums over a row in the lanes of `gram`, without blocks. */
+    lors_status (*diverge)(lors_queue *queue, lors_view out, lors_view a, lors_view b,
+                           int64_t n_rows, int64_t n_cols);
+    /* out f32 [n_rows][n_cols] = factors[row] |a - b|, in f64, rounded once; infinity where that is
+     * no number. factors f64 [n_rows]. */
+    lors_status (*weigh_rows)(lors_queue *queue, lors_view out, lors_view a, lors_view b,
+                              lors_view factors, int64_t n_rows, int64_t n_cols);
 
     /* mask u8 [n] = 1 with probability `density`, for elements first .. first + n - 1 of the stream
      * that `key` names: lors_random_keep of backend/arithmetic.h. */

@@ -80,6 +80,10 @@ typedef struct lors_cpu_kernels {
                         uint32_t known);
     uint32_t (*select_ties)(const float *x, int64_t n, uint32_t key);
     void (*select_mask)(uint8_t *mask, const float *x, int64_t n, uint32_t least);
+    /* One row: see backend/rows.h. */
+    double (*diverge_row)(const float *a, const float *b, int64_t n);
+    void (*weigh_row)(float *out, const float *a, const float *b, double factor, int64_t n);
+    void (*keep_from)(uint8_t *mask, const float *x, double limit, int64_t n);
     /* For the low-rank solvers: widen; narrow (one rounding) and return the sum of squares of x -
      * out; sum of squares of x. Sums in 8 lanes. */
     void (*widen_f64)(double *out, const float *in, int64_t n);
@@ -149,6 +153,10 @@ const lors_cpu_kernels *lors_cpu_kernels_get(void);
                                             int32_t, uint32_t);                                   \
     uint32_t LORS_KERNEL_NAME(select_ties, isa)(const float *, int64_t, uint32_t);                \
     void LORS_KERNEL_NAME(select_mask, isa)(uint8_t *, const float *, int64_t, uint32_t);         \
+    double LORS_KERNEL_NAME(diverge_row, isa)(const float *, const float *, int64_t);             \
+    void LORS_KERNEL_NAME(weigh_row, isa)(float *, const float *, const float *, double,          \
+                                          int64_t);                                               \
+    void LORS_KERNEL_NAME(keep_from, isa)(uint8_t *, const float *, double, int64_t);             \
     void LORS_KERNEL_NAME(widen_f64, isa)(double *, const float *, int64_t);                      \
     double LORS_KERNEL_NAME(narrow_residual, isa)(float *, const double *, const float *,         \
                                                   int64_t);                                       \
@@ -182,6 +190,15 @@ lors_status lors_cpu_keep_top(lors_queue *queue, const lors_selection *s, lors_v
 lors_status lors_cpu_drop_top(lors_queue *queue, const lors_selection *s, lors_view mask,
                               lors_view x, int64_t stride, uint64_t first, int64_t n);
 lors_status lors_cpu_select_kept(lors_queue *queue, const lors_selection *s, lors_view kept);
+lors_status lors_cpu_select_value(lors_queue *queue, const lors_selection *s, lors_view value);
+lors_status lors_cpu_keep_from(lors_queue *queue, lors_view mask, lors_view x, lors_view values,
+                               const double *factors, int32_t n_values, int64_t n);
+
+/* rows.c */
+lors_status lors_cpu_diverge(lors_queue *queue, lors_view out, lors_view a, lors_view b,
+                             int64_t n_rows, int64_t n_cols);
+lors_status lors_cpu_weigh_rows(lors_queue *queue, lors_view out, lors_view a, lors_view b,
+                                lors_view factors, int64_t n_rows, int64_t n_cols);
 
 /* random.c */
 lors_status lors_cpu_keep_random(lors_queue *queue, lors_view mask, uint64_t key, double density,

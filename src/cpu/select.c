@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backend/arithmetic.h"
+#include "backend/rows.h"
 #include "base/error.h"
 #include "cpu/cpu_internal.h"
 
@@ -214,5 +214,24 @@ lors_status lors_cpu_select_kept(lors_queue *queue, const lors_selection *s, lor
     for (int32_t slice = 0; slice < s->n_slices; slice++) {
         out[slice] = slice_of(s, slice)->k;
     }
+    return LORS_OK;
+}
+
+lors_status lors_cpu_select_value(lors_queue *queue, const lors_selection *s, lors_view value)
+{
+    (void)queue;
+    float *out = lors_cpu_at(value);
+    for (int32_t slice = 0; slice < s->n_slices; slice++) {
+        const selection *one = slice_of(s, slice);
+        out[slice] = one->k > 0 ? lors_float_of(one->key) : 0;
+    }
+    return LORS_OK;
+}
+
+lors_status lors_cpu_keep_from(lors_queue *queue, lors_view mask, lors_view x, lors_view values,
+                               const double *factors, int32_t n_values, int64_t n)
+{
+    double limit = lors_limit_of(lors_cpu_at(values), factors, n_values);
+    queue->kernels->keep_from(lors_cpu_at(mask), lors_cpu_at(x), limit, n);
     return LORS_OK;
 }

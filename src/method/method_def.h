@@ -43,6 +43,7 @@ typedef struct lors_call {
     /* The tensor. */
     int32_t n_models;
     int64_t n_rows, n_cols; /* as a matrix: first dimension x product of the others */
+    int64_t n_last;         /* length of the last dimension, which divides n_cols; 1 without any */
     uint64_t n_elements;
     bool has_base;
     bool is_layer_matrix;   /* a 2-D weight of attention or MLP: what low rank is for */

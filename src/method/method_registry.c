@@ -24,6 +24,7 @@ static const lors_method_def *const methods[] = {
     &lors_method_metagpt,
     &lors_method_geometric_median,
     &lors_method_nearswap,
+    &lors_method_arcee_fusion,
     &lors_method_ram,
     &lors_method_ramplus_tl,
     &lors_method_magmax,

@@ -47,12 +47,18 @@ int64_t lors_plan_tile(const lors_plan *plan, const lors_job *job, uint64_t n)
     return (int64_t)(n < tile ? n : tile);
 }
 
+static int64_t last_dimension(const lors_ckpt_tensor *tensor)
+{
+    return tensor->n_dims > 0 ? (int64_t)tensor->shape[tensor->n_dims - 1] : 1;
+}
+
 lors_call lors_plan_call(const lors_plan *plan, const lors_job *job)
 {
     return (lors_call){.ops = plan->ops,
                        .n_models = job->n_models,
                        .n_rows = job->n_rows,
                        .n_cols = job->n_cols,
+                       .n_last = last_dimension(job->source),
                        .n_elements = job->source->n_elements,
                        .has_base = job->has_base && job->def &&
                                    (job->def->info.needs_base || job->def->info.takes_base),

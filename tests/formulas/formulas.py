@@ -346,6 +346,23 @@ def sce(case, name, base, models):
     return base + total / np.where(divisor > 0, divisor, 1), size
 
 
+def softmax(x):
+    shares = np.exp(x - x.max(-1, keepdims=True))
+    return shares / shares.sum(-1, keepdims=True)
+
+
+def arcee_fusion(case, name, base, models):
+    del case, name
+    p, q = softmax(models[0]) + 1e-8, softmax(base) + 1e-8
+    importance = np.abs(models[0] - base) * (p * np.log(p / q)).sum(-1, keepdims=True)
+    first, middle, third = (np.sort(importance, None)[int(q * (base.size - 1))]
+                            for q in (0.25, 0.5, 0.75))
+    threshold = middle + 1.5 * (third - first)
+    at_the_edge = np.abs(importance - threshold) <= 1e-9 * threshold  # either, for rounding
+    return np.where(importance >= threshold, models[0], base), \
+        np.where(at_the_edge & (threshold > 0), 1e30, 0)
+
+
 # --- the cases ----------------------------------------------------------------------------------
 
 def cases():
@@ -394,6 +411,8 @@ def cases():
     yield Case("geometric_median", None, base=False, statistics=median_is_least)
     yield Case("geometric_median", None, own=three, statistics=median_is_least)
     yield Case("nearswap", nearswap, 1, shared={"t": 0.004})
+    yield Case("arcee_fusion", arcee_fusion, 1)
+    yield Case("arcee_fusion", arcee_fusion, 1, scale=0.2)
     yield Case("ram", ram, shared={"epsilon": 0.01})
     yield Case("ram", ram, 1)
     yield Case("ramplus_tl", ramplus_tl, shared={"epsilon": 0.01})

@@ -124,6 +124,7 @@ static lors_call call_of(merge *m)
     return (lors_call){.n_models = m->n_models,
                        .n_rows = m->n_rows,
                        .n_cols = m->n_cols,
+                       .n_last = m->n_last > 0 ? m->n_last : m->n_cols,
                        .n_elements = (uint64_t)(m->n_rows * m->n_cols),
                        .has_base = m->base != NULL,
                        .compat = m->compat,

@@ -26,6 +26,7 @@ typedef struct merge {
     int32_t n_models;
     const float *base, *models[MERGE_MAX_MODELS];
     lors_cell cells[MERGE_MAX_PARAMS * MERGE_MAX_MODELS];
+    int64_t n_last; /* length of the last dimension; 0: n_cols */
     int64_t tile;   /* elements; 0: one tile of everything */
     int32_t batch;  /* matrices at once; 0: as many as the backend likes */
     bool backwards; /* tiles in the opposite order */

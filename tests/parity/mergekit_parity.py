@@ -180,6 +180,8 @@ def cases():
     yield Case("model_stock", 3, label="model_stock of tiny changes", scale=1e-6,
                measured=True)
     yield Case("nearswap", 1, shared={"t": 0.004})
+    yield Case("arcee_fusion", 1)
+    yield Case("arcee_fusion", 1, label="arcee_fusion of large changes", scale=0.2)
     yield Case("ram", 3)
     yield Case("ram", 3, shared={"epsilon": 0.01}, label="ram epsilon 0.01")
     # mergekit's shares and scales are in f32, whatever the type of the tensors: two roundings.
