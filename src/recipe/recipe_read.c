@@ -317,7 +317,7 @@ static lors_status read_documents(lors_recipe *last, const lors_yaml *roots)
         LORS_TRY(read_document_name(last->documents[i], root));
     }
     root = roots;
-    for (int32_t i = 0; i < last->n_documents; i++, root = root ? root->next_document : NULL) {
+    for (int32_t i = 0; i < last->n_documents; i++, root = root->next_document) {
         LORS_TRY(read_root(last->documents[i], root));
     }
     return check_used(last);

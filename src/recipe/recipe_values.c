@@ -242,7 +242,7 @@ lors_status lors_read_dtype(const lors_value_context *at, const lors_yaml *node,
     const char *text = "";
     char shown[LORS_ESCAPED_MAX];
     LORS_TRY(lors_read_text(at, node, &text));
-    if (!lors_dtype_parse_word(text, out) || !lors_dtype_merges(*out)) {
+    if (!lors_dtype_parse_word(text, out)) {
         return FAIL(at, node, "unknown type '%s' (allowed: float32, float16, bfloat16)",
                     lors_escape_text(text, shown));
     }

@@ -107,10 +107,13 @@ lors_status lors_run_journal_start(lors_run_state *run)
     pthread_sigmask(SIG_SETMASK, &all, &old);
     journal->running = pthread_create(&journal->thread, NULL, keep_journal, run) == 0;
     pthread_sigmask(SIG_SETMASK, &old, NULL);
-    return journal->running
-               ? LORS_OK
-               : lors_fail(LORS_ERR_LIMIT, "cannot start a thread that keeps the journal: raise "
-                                           "the limit on processes (ulimit -u)");
+    if (!journal->running) {
+        lors_free(journal->pending);
+        journal->pending = NULL;
+        return lors_fail(LORS_ERR_LIMIT, "cannot start a thread that keeps the journal: raise the "
+                                         "limit on processes (ulimit -u)");
+    }
+    return LORS_OK;
 }
 
 void lors_run_journal_add(lors_run_state *run, int64_t job)

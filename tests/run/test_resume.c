@@ -268,6 +268,10 @@ static void test_full_disk(void **unused)
         rm_remove("out");
         merge.full_at = 1 + i * n_writes / n_points;
         rc_outcome outcome = rc_run(&merge);
+        if (outcome.n_writes < merge.full_at) { /* more tensors were noted at once than before */
+            assert_int_equal(outcome.status, LORS_OK);
+            continue;
+        }
         assert_int_equal(outcome.status, LORS_ERR_IO);
         assert_non_null(strstr(outcome.sentence, "No space left"));
         assert_int_equal(strstr(outcome.sentence, "--resume") != NULL, rm_exists(STAGING));

@@ -158,7 +158,12 @@ static void test_modules(void **state)
         {"{encoder: {models: [{parameters: {scale: 1}}]}}", "an entry is {model: FOLDER, param"},
         {"{encoder: {models: [m]}}", "modules.encoder.models"},
     };
+    static const row bases[] = {
+        {"{encoder: {models: [{model: b}]}, decoder: {models: [{model: m}]}}", NULL},
+    };
     CHECK(rows, "merge_method: passthrough\nmodules: ", "\n");
+    CHECK(bases, "merge_method: task_arithmetic\nbase_model: b\nparameters: {weight: 1}\nmodules: ",
+          "\n");
 }
 
 /* ---- Models and keys ------------------------------------------------------------------------- */
@@ -275,6 +280,8 @@ static void test_words(void **state)
     (void)state;
     static const row rows[] = {
         {"merge_method: nonsense\nmodels: [{model: m}]\n", "nonsense"},
+        {"merge_method: model_stock\nbase_model: b\nmodels: [{model: m}]\n",
+         "model_stock needs at least 2 models besides the base, found 1"},
         {"%YAML 9.9\n---\nmerge_method: linear\n", "unknown version"},
         {"# note\n\n%YAML 9.9\n---\na: 1\n", "unknown version"},
         {"%TAG ! x\n---\n&x *x\n", "not valid YAML"},
