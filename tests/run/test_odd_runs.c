@@ -116,6 +116,34 @@ static void test_text_without_end(void **state)
     rm_remove("out");
 }
 
+/* The caller's type, else out_dtype, else dtype, else the base's. */
+static void test_types(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *more, *wanted;
+        lors_dtype found;
+    } rows[] = {
+        {"", NULL, LORS_F32},
+        {"dtype: bfloat16\n", NULL, LORS_BF16},
+        {"out_dtype: float16\n", NULL, LORS_F16},
+        {"dtype: bfloat16\nout_dtype: float16\n", NULL, LORS_F16},
+        {"dtype: bfloat16\nout_dtype: float16\n", "f32", LORS_F32},
+        {"dtype: float16\n", "bf16", LORS_BF16},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        rm_options options = RM_OPTIONS_INIT;
+        char text[512];
+        snprintf(text, sizeof text, "%s%s", TIES, rows[i].more);
+        options.plan.out_dtype = rows[i].wanted;
+        rm_merge_ok(text, "out", &options);
+        rm_model *out = rm_read("out");
+        assert_int_equal(rm_get(out, "model.decoder.embed_tokens.weight")->dtype, rows[i].found);
+        rm_free(out);
+    }
+    rm_remove("out");
+}
+
 /* ---- A disk that gives back something else --------------------------------------------------- */
 
 static off_t spoilt_from;
@@ -307,6 +335,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_recipe_by_calls),
         TEST(test_text_without_end),
+        TEST(test_types),
         TEST(test_other_bytes),
         TEST(test_cancelled_while_resuming),
         TEST(test_shards_damaged),

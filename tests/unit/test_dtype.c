@@ -34,7 +34,12 @@ static void types_are_found_by_name(void **state)
     assert_true(lors_dtype_merges(LORS_F16) && lors_dtype_merges(LORS_F32));
     assert_true(lors_dtype_merges(LORS_BF16));
     assert_false(lors_dtype_merges(LORS_F64));
-    assert_non_null(lors_dtype_name(LORS_DTYPE_COUNT));
+    static const int none[] = {-1, LORS_DTYPE_COUNT, 1000}; /* of no type */
+    for (int i = 0; i < 3; i++) {
+        assert_string_equal(lors_dtype_name((lors_dtype)none[i]), "unknown");
+        assert_int_equal(lors_dtype_bits((lors_dtype)none[i]), 0);
+        assert_false(lors_dtype_is_float((lors_dtype)none[i]));
+    }
 }
 
 static void types_are_found_by_word(void **state)

@@ -79,6 +79,7 @@ static void keys_may_hold_nul_or_nothing(void **state)
     assert_int_equal(lors_map_get(map, "a\0c", 3), 2);
     assert_int_equal(lors_map_get(map, "a", 1), 3);
     assert_int_equal(lors_map_get(map, "", 0), 4);
+    assert_int_equal(lors_map_get(map, NULL, 0), lors_map_get(map, "", 0));
     lors_map_free(map);
 }
 
