@@ -119,6 +119,12 @@ lors_status lors_cuda_diverge(lors_queue *queue, lors_view out, lors_view a, lor
 lors_status lors_cuda_weigh_rows(lors_queue *queue, lors_view out, lors_view a, lors_view b,
                                  lors_view factors, int64_t n_rows, int64_t n_cols);
 
+/* contest.cu */
+lors_status lors_cuda_score(lors_queue *queue, lors_view out, const lors_contest *contest,
+                            int64_t n);
+lors_status lors_cuda_balance(lors_queue *queue, lors_view acc, const lors_contest *contest,
+                              int64_t n);
+
 /* random.cu */
 lors_status lors_cuda_keep_random(lors_queue *queue, lors_view mask, uint64_t key, double density,
                                   uint64_t first, int64_t n);

@@ -37,7 +37,7 @@ enum {
     LORS_MAX_FACTORS = 4,   /* the most values of one limit */
     LORS_VIEW_ALIGN = 256,  /* what a backend may ask of the start of scratch or state; operands
                                need no more than their elements do, but are faster with it */
-    LORS_BACKEND_ABI = 5
+    LORS_BACKEND_ABI = 6
 };
 
 /* Where weights or votes cancel but for rounding: a sum of weights up to this share of their
@@ -206,6 +206,19 @@ typedef struct lors_columns {
     double limits[2];
     double scale;          /* of the result; not of deviations */
 } lors_columns;
+
+/* Models that compete for each element, by the formulas of backend/contest.h. Models of weight 0
+ * are left out. */
+typedef struct lors_contest {
+    lors_view stack;       /* f32 [n_models][stride] */
+    lors_view base;        /* f32 [n]; absent: 0 */
+    int64_t stride;
+    int32_t n_models;
+    const double *weights; /* [n_models], host */
+    lors_view bounds;      /* f32 [2][n_models]: low and high of each model's magnitudes */
+    lors_view levels;      /* f32 [2][n_models]: least and most of its scores; not of `score` */
+    double scale;          /* of the result */
+} lors_contest;
 
 /* Random masks that depend on ranks: in each row of n_cols elements the magnitudes are ranked from
  * the smallest, equal ones by index, and the one of rank r is kept with probability
@@ -387,6 +400,11 @@ typedef struct lors_backend_ops {
      * no number. factors f64 [n_rows]. */
     lors_status (*weigh_rows)(lors_queue *queue, lors_view out, lors_view a, lors_view b,
                               lors_view factors, int64_t n_rows, int64_t n_cols);
+    /* out f32 [n_models][stride] = the scores of a lors_contest, 0 of models that are left out; acc
+     * f64 [n] = its result. */
+    lors_status (*score)(lors_queue *queue, lors_view out, const lors_contest *contest, int64_t n);
+    lors_status (*balance)(lors_queue *queue, lors_view acc, const lors_contest *contest,
+                           int64_t n);
 
     /* mask u8 [n] = 1 with probability `density`, for elements first .. first + n - 1 of the stream
      * that `key` names: lors_random_keep of backend/arithmetic.h. */

@@ -38,6 +38,7 @@
         .diverge_row = LORS_KERNEL_NAME(diverge_row, isa), \
         .weigh_row = LORS_KERNEL_NAME(weigh_row, isa), \
         .keep_from = LORS_KERNEL_NAME(keep_from, isa), \
+        .score = LORS_KERNEL_NAME(score, isa), .balance = LORS_KERNEL_NAME(balance, isa), \
         .widen_f64 = LORS_KERNEL_NAME(widen_f64, isa), \
         .narrow_residual = LORS_KERNEL_NAME(narrow_residual, isa), \
         .sum_of_squares = LORS_KERNEL_NAME(sum_of_squares, isa), \
@@ -389,6 +390,8 @@ const lors_backend_ops lors_cpu_ops = {
     .keep_from = lors_cpu_keep_from,
     .diverge = lors_cpu_diverge,
     .weigh_rows = lors_cpu_weigh_rows,
+    .score = lors_cpu_score,
+    .balance = lors_cpu_balance,
     .keep_random = lors_cpu_keep_random,
     .rank_bytes = lors_cpu_rank_bytes,
     .keep_ranked = lors_cpu_keep_ranked,

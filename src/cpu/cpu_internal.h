@@ -3,6 +3,7 @@
 #define LORS_CPU_CPU_INTERNAL_H
 
 #include "backend/backend_ops.h"
+#include "backend/contest.h"
 
 struct lors_memory {
     unsigned char *bytes;
@@ -38,6 +39,21 @@ typedef struct lors_cpu_merge {
     double scale, divisor;
     bool keeps_equal;
 } lors_cpu_merge;
+
+/* A lors_contest as plain arrays, at its first element. */
+typedef struct lors_cpu_contest {
+    const float *stack, *base; /* base: NULL where absent */
+    int64_t stride;
+    int32_t n_models;
+    const double *weights;
+    lors_contender of[LORS_MAX_MODELS];
+    double n_competing, scale;
+} lors_cpu_contest;
+
+static inline bool lors_cpu_competes(const lors_cpu_contest *c, int32_t k)
+{
+    return c->weights[k] != 0 && c->of[k].high > 0;
+}
 
 enum { LORS_SELECT_BINS = 1 << 11 }; /* of the first pass of a selection; later ones: 1 << 10 */
 
@@ -84,6 +100,8 @@ typedef struct lors_cpu_kernels {
     double (*diverge_row)(const float *a, const float *b, int64_t n);
     void (*weigh_row)(float *out, const float *a, const float *b, double factor, int64_t n);
     void (*keep_from)(uint8_t *mask, const float *x, double limit, int64_t n);
+    void (*score)(float *out, const lors_cpu_contest *c, int64_t n);
+    void (*balance)(double *acc, const lors_cpu_contest *c, int64_t n);
     /* For the low-rank solvers: widen; narrow (one rounding) and return the sum of squares of x -
      * out; sum of squares of x. Sums in 8 lanes. */
     void (*widen_f64)(double *out, const float *in, int64_t n);
@@ -157,6 +175,8 @@ const lors_cpu_kernels *lors_cpu_kernels_get(void);
     void LORS_KERNEL_NAME(weigh_row, isa)(float *, const float *, const float *, double,          \
                                           int64_t);                                               \
     void LORS_KERNEL_NAME(keep_from, isa)(uint8_t *, const float *, double, int64_t);             \
+    void LORS_KERNEL_NAME(score, isa)(float *, const lors_cpu_contest *, int64_t);                \
+    void LORS_KERNEL_NAME(balance, isa)(double *, const lors_cpu_contest *, int64_t);             \
     void LORS_KERNEL_NAME(widen_f64, isa)(double *, const float *, int64_t);                      \
     double LORS_KERNEL_NAME(narrow_residual, isa)(float *, const double *, const float *,         \
                                                   int64_t);                                       \
@@ -199,6 +219,12 @@ lors_status lors_cpu_diverge(lors_queue *queue, lors_view out, lors_view a, lors
                              int64_t n_rows, int64_t n_cols);
 lors_status lors_cpu_weigh_rows(lors_queue *queue, lors_view out, lors_view a, lors_view b,
                                 lors_view factors, int64_t n_rows, int64_t n_cols);
+
+/* contest.c */
+lors_status lors_cpu_score(lors_queue *queue, lors_view out, const lors_contest *contest,
+                           int64_t n);
+lors_status lors_cpu_balance(lors_queue *queue, lors_view acc, const lors_contest *contest,
+                             int64_t n);
 
 /* random.c */
 lors_status lors_cpu_keep_random(lors_queue *queue, lors_view mask, uint64_t key, double density,

@@ -30,6 +30,7 @@ static const lors_method_def *const methods[] = {
     &lors_method_magmax,
     &lors_method_consensus,
     &lors_method_emr,
+    &lors_method_pcb,
     &lors_method_tsv_m,
     &lors_method_iso_c,
     &lors_method_iso_cts,

@@ -15,7 +15,8 @@ extern const lors_method_def lors_method_nuslerp, lors_method_multislerp, lors_m
 /* columns.c */
 extern const lors_method_def lors_method_nearswap, lors_method_ram, lors_method_magmax,
     lors_method_ramplus_tl, lors_method_consensus, lors_method_emr;
-extern const lors_method_def lors_method_sce, lors_method_chain, lors_method_arcee_fusion;
+extern const lors_method_def lors_method_sce, lors_method_chain, lors_method_arcee_fusion,
+    lors_method_pcb;
 extern const lors_method_def lors_method_tsv_m, lors_method_iso_c, lors_method_iso_cts,
     lors_method_star, lors_method_wudi, lors_method_knots, lors_method_svc;
 
@@ -26,6 +27,8 @@ extern const lors_method_def lors_method_tsv_m, lors_method_iso_c, lors_method_i
 #define LORS_COST_RANKS "ranks of each row: a sort of it"
 #define LORS_COST_DIVERGENCE                                                                   \
     "exponentials of each row and an exact selection: three passes more, as there"
+#define LORS_COST_CONTEST                                                                      \
+    "two exact selections and the scores of each model, four times: six passes more, as there"
 #define LORS_COST_NORMS "dot products, then a sum: two passes"
 #define LORS_COST_LOW_RANK "of matrices a low-rank part and a selection; else one pass"
 #define LORS_COST_SPECTRUM "of matrices the spectra: eigenproblems of the short side; else one pass"

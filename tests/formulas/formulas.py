@@ -363,6 +363,34 @@ def arcee_fusion(case, name, base, models):
         np.where(at_the_edge & (threshold > 0), 1e30, 0)
 
 
+def pcb(case, name, base, models):
+    """As the authors' program has it, tensor by tensor, what is 0 / 0 there being 1 or none."""
+    del name
+    deltas = changes(base, models).reshape(case.n_models, -1)
+    n, clip = base.size, math.floor(case.get("clip", 1e-4) * base.size)
+    total, changed = deltas.sum(0), int((deltas != 0).any(1).sum())
+    top, bottom = np.zeros(n), np.zeros(n)
+    edge = np.zeros(n, bool)
+    for k, delta in enumerate(deltas):
+        sizes = np.sort(np.abs(delta).astype(np.float32)).astype(np.float64)
+        low, high = sizes[clip], sizes[n - 1 - clip]
+        size = np.clip(np.abs(delta), low, high)
+        own = ((size - low) / (high - low)) ** 2 if high > low else np.zeros(n)
+        # Scores are of f32 and ranked as such.
+        beta = np.maximum(np.exp(changed * (own - 1)) * np.tanh(delta * total), 0)
+        score = beta.astype(np.float32).astype(np.float64)
+        ranked = np.sort(score)
+        least = ranked[min(n - 1, math.floor(n * (1 - case.own["density"][k])))]
+        share = (score - least) / (ranked[-1] - least) if ranked[-1] > least else score > least
+        share = np.where(score >= ranked[-1], score > 0, np.maximum(share, 0))
+        edge |= (np.abs(beta - least) <= 2.0**-22 * least) & (least > 0)
+        top += case.weights()[k] * share * np.sign(delta) * size
+        bottom += share
+    update = case.get("lambda", 1.2) * np.divide(top, bottom, out=np.zeros(n), where=bottom > 0)
+    terms = np.abs(deltas).max(0) * 8 * (1 + 1e30 * (edge & (bottom < 1e-3)))
+    return base + update.reshape(base.shape), terms.reshape(base.shape)
+
+
 # --- the cases ----------------------------------------------------------------------------------
 
 def cases():
@@ -422,5 +450,9 @@ def cases():
     yield Case("consensus", consensus, own=three, shared={"threshold": 0.4123, "agreeing": 2})
     yield Case("consensus", consensus, own=signed, shared={"threshold": 0.6137, "agreeing": 3})
     yield Case("emr", emr, own=three)
+    yield Case("pcb", pcb, own={"weight": [1.0, 0.8, 1.1], "density": [0.1, 0.2, 0.3]},
+               measured=True)
+    yield Case("pcb", pcb, own={"density": [0.3, 0.3, 0.02]}, measured=True, scale=0.2,
+               shared={"lambda": 0.9, "clip": 0.02})
     yield Case("sce", sce, measured=True)
     yield Case("sce", sce, measured=True, shared={"select_topk": 0.3}, scale=0.2)
