@@ -61,8 +61,7 @@ static bool is_base(const lors_call *call)
 
 static uint64_t pair_bytes(const lors_call *call)
 {
-    uint64_t n_bytes = 2 * (uint64_t)call->n_models * sizeof(float);
-    return (n_bytes + LORS_VIEW_ALIGN - 1) / LORS_VIEW_ALIGN * LORS_VIEW_ALIGN;
+    return lors_view_padded(2 * (uint64_t)call->n_models * sizeof(float));
 }
 
 static uint64_t state_bytes(const lors_call *call)
