@@ -75,15 +75,17 @@ static __global__ void accumulate_kernel(column_args s)
     for (int64_t row = blockIdx.y; row < s.n_rows; row += gridDim.y) {
         for (int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x; i < s.n; i += step) {
             int64_t at = row * s.n_cols + s.first + i;
-            double base = s.base ? (double)s.base[at] : 0, sum = 0, lost = 0;
+            double base = s.base ? (double)s.base[at] : 0, sum = -0.0, lost = 0;
+            bool any = false;
             for (int32_t k = 0; k < s.n_models; k++) {
                 double weight = s.weights[k * s.n + i];
                 if (weight != 0) {
+                    any = true;
                     lors_add_exactly(&sum, &lost,
                                      weight * ((double)s.stack[k * s.stride + at] - base));
                 }
             }
-            s.acc[at] = lors_with_lost(sum, lost);
+            s.acc[at] = any ? lors_with_lost(sum, lost) : 0;
         }
     }
 }

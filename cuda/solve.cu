@@ -97,9 +97,14 @@ static lors_status solve(problem *p, double shift, bool *solved)
     if (!*solved || p->rows == 0) {
         return LORS_OK;
     }
-    LORS_SOLVER_TRY(cusolverDnXpotrs(queue->solver, queue->params, CUBLAS_FILL_MODE_LOWER, p->n,
-                                     p->rows, CUDA_R_64F, p->matrix, p->n, CUDA_R_64F, p->x, p->n,
-                                     p->info));
+    cusolverStatus_t status = cusolverDnXpotrs(queue->solver, queue->params,
+                                               CUBLAS_FILL_MODE_LOWER, p->n, p->rows, CUDA_R_64F,
+                                               p->matrix, p->n, CUDA_R_64F, p->x, p->n, p->info);
+    if (is_refusal(status)) {
+        *solved = false;
+        return LORS_OK;
+    }
+    LORS_TRY(lors_cuda_check_solver(status, "cusolverDnXpotrs"));
     LORS_TRY(lors_cuda_fetch(queue, &info, p->info, sizeof info));
     return info == 0 ? LORS_OK
                      : lors_cuda_fail(LORS_ERR_DEVICE, "cusolverDnXpotrs refuses its argument %d",

@@ -160,7 +160,7 @@ lors_status lors_reference_multiply(lors_queue *given, lors_view out, const lors
                                       fabs(p->alpha) * norm_of_factor(&p->left, p->rows, p->depth) *
                                           norm_of_factor(&p->right, p->depth, p->cols));
     double rest = norm_of_rows(x, p->ld, own, p->rows, p->cols);
-    return rest > allowed && isfinite(allowed)
+    return !(rest <= allowed) && isfinite(allowed)
                ? lors_fail(LORS_ERR_NUMERICS,
                            "a product of the device is off by %.3g, %.3g is allowed: the device or "
                            "its memory is failing",
@@ -389,7 +389,7 @@ lors_status lors_reference_dot_rows(lors_queue *given, const lors_factor *a, con
         LORS_TRY(lors_cpu_dot_rows(&queue->cpu, &x, &y, 1, cols, &own, scratch));
         double allowed =
             product_slack * norm_of_factor(&x, 1, cols) * norm_of_factor(&y, 1, cols);
-        if (fabs(dots[row] - own) > allowed && isfinite(allowed)) {
+        if (!(fabs(dots[row] - own) <= allowed) && isfinite(allowed)) {
             return lors_fail(LORS_ERR_NUMERICS,
                              "a dot product of the device is off by %.3g, %.3g is allowed: the "
                              "device or its memory is failing",

@@ -24,14 +24,16 @@ void LORS_KERNEL(accumulate_columns_row)(double *acc, const float *stack, const 
                                          const lors_column_sum *s)
 {
     for (int64_t col = 0; col < s->n_cols; col++) {
-        double sum = 0, lost = 0;
+        double sum = -0.0, lost = 0; /* what the first term is added to leaves its sign */
+        bool any = false;
         for (int32_t k = 0; k < s->n_models; k++) {
             double weight = s->weights[k * s->n_cols + col];
             double x = (double)stack[k * s->stride + col];
             if (weight != 0) {
+                any = true;
                 lors_add_exactly(&sum, &lost, weight * (x - (base ? (double)base[col] : 0)));
             }
         }
-        acc[col] = lors_with_lost(sum, lost);
+        acc[col] = any ? lors_with_lost(sum, lost) : 0;
     }
 }

@@ -113,6 +113,9 @@ lors_status lors_cpu_keep_ranked(lors_queue *queue, lors_view mask, lors_view x,
 {
     uint8_t *kept = lors_cpu_at(mask);
     float *values = lors_cpu_at(x);
+    if (n_cols == 0) {
+        return LORS_OK;
+    }
     scratch s = scratch_at(lors_cpu_at(space), n_cols);
     take_chances(&s, ranking, n_cols);
     for (int64_t row = 0; row < n_rows; row++, kept += n_cols, values += n_cols) {

@@ -21,7 +21,7 @@ static lors_status fail_json(const char *path, const json_error_t *error)
     if (quoted) {
         quoted += sizeof near - 1;
         size_t n_quoted = strlen(quoted);
-        n_quoted -= n_quoted > 0; /* the closing quote */
+        n_quoted -= n_quoted > 0 && quoted[n_quoted - 1] == '\'';
         lors_escape(quoted, n_quoted, shown);
     }
     if (strstr(shown, "NaN") || strstr(shown, "Infinity")) {

@@ -109,13 +109,22 @@ static lors_sum sum_of(const lors_call *call)
 
 /* Asked for when the coefficients are known. What all models agree on is theirs where they sum
  * to 1. */
+static bool all_sum_to_one(const lors_call *call, int64_t n, int64_t step, int64_t model_step)
+{
+    bool all = true;
+    for (int64_t i = 0; i < n; i++) {
+        double sum = 0;
+        for (int32_t k = 0; k < call->n_models; k++) {
+            sum += call->constants[i * step + k * model_step];
+        }
+        all = all && fabs(sum - 1) <= 1e-12;
+    }
+    return all;
+}
+
 static bool keeps_equal(const lors_call *call)
 {
-    double sum = 0;
-    for (int32_t k = 0; k < call->n_models; k++) {
-        sum += call->constants[k];
-    }
-    return fabs(sum - 1) <= 1e-12;
+    return all_sum_to_one(call, 1, 0, 1);
 }
 
 /* --- the same with an angle for every row ----------------------------------------------------- */
@@ -174,6 +183,11 @@ static lors_status apply_rows(lors_call *call)
     return LORS_OK;
 }
 
+static bool rows_keep_equal(const lors_call *call)
+{
+    return all_sum_to_one(call, call->n_rows, call->n_models, 1);
+}
+
 /* --- the same with an angle for every column -------------------------------------------------- */
 
 static uint64_t row_groups(const lors_call *call)
@@ -214,6 +228,11 @@ static lors_status settle_columns(lors_call *call, int32_t pass)
         }
     }
     return LORS_OK;
+}
+
+static bool columns_keep_equal(const lors_call *call)
+{
+    return all_sum_to_one(call, call->n_cols, 1, call->n_cols);
 }
 
 static lors_status apply_columns(lors_call *call)
@@ -448,7 +467,7 @@ const lors_method_def lors_method_geometric_median = {
         .info = its_info, .row = &its_row, .adds_to_base = true, .by_rows = true, \
         .uses = LORS_USES_VALUES, .surveys = surveys, .state_bytes = rows_state_bytes, \
         .settle_bytes = rows_state_bytes, .survey = survey_rows, .settle = settle_rows, \
-        .apply = apply_rows \
+        .apply = apply_rows, .keeps_equal = rows_keep_equal \
     }
 
 static const lors_method_def nuslerp_by_rows = BY_ROWS(nuslerp_row, NUSLERP_INFO);
@@ -464,5 +483,6 @@ static const lors_method_def nuslerp_by_columns = {
     .survey = survey_columns,
     .settle = settle_columns,
     .apply = apply_columns,
+    .keeps_equal = columns_keep_equal,
 };
 static const lors_method_def model_stock_by_rows = BY_ROWS(model_stock_row, MODEL_STOCK_INFO);

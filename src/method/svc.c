@@ -174,7 +174,8 @@ static lors_status add_model(layout *l, int32_t k, double first)
         bool responds = fabs(weight) * sqrt(l->squares[r]) > LORS_NULL * first;
         double share = responds ? l->products[r] / (weight * l->squares[r]) : 0;
         l->counts[r] += share > alpha ? share : alpha;
-        s->not_finite = s->not_finite || !isfinite(l->squares[r]);
+        s->not_finite =
+            s->not_finite || !isfinite(l->squares[r]) || !isfinite(l->products[r]);
     }
     return LORS_OK;
 }
@@ -185,7 +186,8 @@ static lors_status calibrate(layout *l, int32_t n_models)
     const lors_spectral *s = &l->s;
     const lors_call *call = s->call;
     for (int64_t r = 0; r < s->n_short; r++) {
-        l->counts[r] = l->counts[r] > 0 ? n_models / l->counts[r] - 1 : 0;
+        bool counts = l->counts[r] > 0 && s->values[r] != 0;
+        l->counts[r] = counts ? n_models / l->counts[r] - 1 : 0;
     }
     LORS_TRY(call->ops->scale_rows(call->queue, l->merged, s->n_short, call->n_cols, call->n_cols,
                                    l->counts));

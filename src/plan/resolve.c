@@ -223,21 +223,27 @@ static bool outside_is_mean(const lors_method_def *def)
 }
 
 /* Outside the scope a model that the others were merged into stands for them. */
-static void keep_merged(const resolver *r, const lors_job *job, const lors_subject *output,
-                        const lors_tensor_name *described, lors_cell *weights)
+static lors_status keep_merged(const resolver *r, const lors_job *job, const lors_subject *output,
+                               const lors_tensor_name *described, lors_cell *weights)
 {
     int32_t n = job->n_inputs, merged = lors_method_param(&r->method->info, "merged");
-    bool is_merged[LORS_MAX_MODELS] = {false}, any = false;
+    int32_t n_merged = 0;
+    bool is_merged[LORS_MAX_MODELS] = {false};
     asked input;
     for (int32_t k = 0; k < n && merged >= 0; k++) {
         const lors_param_info *info = &r->method->info.params[merged];
         ask_about(r, job, described, k, &input);
         is_merged[k] = resolve_cell(r, job, info, k, &input.subject, output).number != 0;
-        any = any || is_merged[k];
+        n_merged += is_merged[k];
     }
-    for (int32_t k = 0; k < n && any; k++) {
+    for (int32_t k = 0; k < n && n_merged > 0; k++) {
         weights[k].number = is_merged[k] ? weights[k].number : 0;
     }
+    return n_merged <= 1 ? LORS_OK
+                         : lors_fail(LORS_ERR_RECIPE,
+                                     "%s: tensor '%s': %d models are marked `merged: true`: mark "
+                                     "only the one that is to be calibrated",
+                                     r->plan->recipe->label, job->name, n_merged);
 }
 
 static lors_status resolve_cells(const resolver *r, lors_job *job,
@@ -262,7 +268,8 @@ static lors_status resolve_cells(const resolver *r, lors_job *job,
         for (int32_t k = 0; k < n; k++) {
             cells[lors_method_param(info, "normalize") * n + k].number = 1;
         }
-        keep_merged(r, job, &output, described, cells + lors_method_param(info, "weight") * n);
+        LORS_TRY(keep_merged(r, job, &output, described,
+                             cells + lors_method_param(info, "weight") * n));
     }
     if (lors_method_param(info, "weight") >= 0) {
         subtract_bases(job, info, cells);

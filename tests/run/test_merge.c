@@ -34,7 +34,16 @@ static void write_family(lors_dtype dtype, uint64_t seed, double scale)
 
 /* --- equal models ----------------------------------------------------------------------------- */
 
+#define TWO_EQUAL \
+    "models:\n- {model: n, parameters: {weight: 1}}\n- {model: o, parameters: {weight: 2}}\n"
+
 static const char *const average_recipes[] = {
+    "merge_method: nuslerp\nparameters: {nuslerp_flatten: false}\n" TWO_EQUAL,
+    "merge_method: nuslerp\nparameters: {nuslerp_flatten: false, nuslerp_row_wise: "
+    "true}\n" TWO_EQUAL,
+    "merge_method: nuslerp\nbase_model: b\nparameters: {nuslerp_flatten: false}\n" TWO_EQUAL,
+    "merge_method: nuslerp\nbase_model: b\nparameters: {nuslerp_flatten: false, nuslerp_row_wise: "
+    "true}\n" TWO_EQUAL,
     "merge_method: linear\n" THREE_EQUAL("0.3", "0.7", "0.1"),
     "merge_method: linear\nbase_model: b\n" THREE_EQUAL("1", "1", "1"),
     "merge_method: linear\nparameters: {normalize: false}\n" THREE_EQUAL("0.25", "0.25", "0.5"),
