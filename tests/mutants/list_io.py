@@ -151,11 +151,11 @@ COMMIT = [
         ("staging-lock", "if (flock(fd, LOCK_EX | LOCK_NB) != 0) {",
          "if (flock(fd, LOCK_EX | LOCK_NB) != 0 && errno != EWOULDBLOCK) {", "test_staging"),
         ("staging-lock-gone", "held.st_ino != named.st_ino) {", "held.st_ino == 0) {",
-         "test_staging"),
+         "test_staging_odd"),
         ("staging-no-force", "if (!staging->force) {", "if (false) {", "test_staging"),
         ("staging-failed", "if (staging->failed || staging->open_files != 0) {",
          "if (staging->open_files != 0) {", "test_staging"),
-        ("staging-folders", "if (found.folders) {", "if (false) {", "test_staging"),
+        ("staging-folders", "if (found.folders) {", "if (false) {", "test_staging_odd"),
         ("staging-not-taken-back", "take_back(staging, swap);\n", "", "test_staging"),
     ]),
     *of("staging", "src/io/staging_left.c", [
@@ -192,7 +192,7 @@ COMMIT = [
     ]),
     *of("journal", "src/run/identity.c", [
         ("resume-other-seed", "plan->seed, plan->exact,", "(uint64_t)0, plan->exact,",
-         "test_resume"),
+         "test_odd_runs"),
     ]),
 ]
 

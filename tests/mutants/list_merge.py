@@ -64,7 +64,7 @@ RECIPES = [
 PLANS = [
     *of("slices", "src/plan/layers.c", [
         ("slice-behind-the-last", "if (layers->end <= count) {",
-         "if (layers->end <= count + 1) {", "fuzz_plan|oracle|cli"),
+         "if (layers->end <= count + 1) {", "test_limits|fuzz_plan"),
     ]),
     *of("matching", "src/plan/match.c", [
         ("slice-other-layer", "described->layer - at->from + source->layers.first;",
@@ -150,7 +150,7 @@ RUNS = [
     ]),
     *of("hash", "src/run/outputs.c", [
         ("index-total-written", "total += plan->jobs[j].out_bytes;", "total += 1;",
-         "test_outputs|oracle|fuzz_whole_merge"),
+         "test_limits|test_outputs"),
     ]),
     *of("run", "src/run/run.c", [
         ("change-not-asked", "LORS_TRY(check_unchanged(run->plan));", "", "test_refusals"),

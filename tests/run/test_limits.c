@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -92,6 +93,40 @@ static void test_shards(void **state)
     rm_free(whole);
 }
 
+/* The index says how many bytes all tensors have. */
+static void test_total_size(void **state)
+{
+    (void)state;
+    rm_options options = RM_OPTIONS_INIT;
+    shard shards[MOST_SHARDS];
+    uint64_t n_bytes = 0;
+    options.plan.max_shard_bytes = 2048;
+    rm_merge_ok(TIES, "out", &options);
+    int32_t n = measure(shards);
+    for (int32_t k = 0; k < n; k++) {
+        n_bytes += shards[k].n_bytes;
+    }
+    json_t *index = json_load_file("out/model.safetensors.index.json", 0, NULL);
+    const json_t *total = json_object_get(json_object_get(index, "metadata"), "total_size");
+    assert_int_equal(json_integer_value(total), n_bytes);
+    json_decref(index);
+}
+
+/* ---- Layers ---------------------------------------------------------------------------------- */
+
+#define ENCODER "merge_method: passthrough\nmodules:\n  encoder: {models: [{model: m}]}\n"
+
+static void test_layers(void **state)
+{
+    (void)state;
+    static const char both[] = ENCODER
+        "  decoder: {slices: [{sources: [{model: n, layer_range: [0, 2]}]}]}\n";
+    static const char three[] = ENCODER
+        "  decoder: {slices: [{sources: [{model: n, layer_range: [0, 3]}]}]}\n";
+    rm_merge_ok(both, "out", NULL);
+    rm_merge_fails(three, "out", NULL, LORS_ERR_RECIPE, "ends behind the last layer");
+}
+
 /* ---- Memory ---------------------------------------------------------------------------------- */
 
 static lors_plan_summary plan_for(const char *text, int n_threads)
@@ -162,6 +197,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_shards),
+        cmocka_unit_test(test_total_size),
+        cmocka_unit_test(test_layers),
         cmocka_unit_test(test_workers),
         cmocka_unit_test(test_shapes), /* writes other models */
     };

@@ -247,6 +247,21 @@ static void test_cancelled_while_resuming(void **state)
     rm_remove("out");
 }
 
+/* Random numbers of another seed are another merge. */
+static void test_other_seed(void **state)
+{
+    (void)state;
+    rc_merge merge = {.recipe = TIES, .out = "out", .n_threads = 1, .max_shard = SHARD_BYTES};
+    interrupt();
+    merge.resume = true;
+    merge.seed = 7;
+    rc_outcome outcome = rc_run(&merge);
+    assert_int_equal(outcome.status, LORS_OK);
+    assert_int_equal(outcome.n_resumed, 0);
+    assert_non_null(strstr(outcome.note, "starting from the beginning"));
+    rm_remove("out");
+}
+
 /* A file of the interrupted run that is shorter than its header, larger than it may be, or gone. */
 static void test_shards_damaged(void **state)
 {
@@ -338,6 +353,7 @@ int main(void)
         TEST(test_types),
         TEST(test_other_bytes),
         TEST(test_cancelled_while_resuming),
+        TEST(test_other_seed),
         TEST(test_shards_damaged),
         TEST(test_stages_are_not_resumed),
         TEST(test_stages_that_cannot_begin),

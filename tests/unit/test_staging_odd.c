@@ -267,6 +267,17 @@ static void test_cannot_clear(void **state)
     assert_true(io_holds(io_path("out/config.json"), "new"));
 }
 
+/* A model folder with a folder in it is more than a merge wrote. */
+static void test_folders_in_the_way(void **state)
+{
+    (void)state;
+    make_old("out");
+    io_mkdir(io_path("out/.git"));
+    refuse("exists and has folders in it");
+    assert_true(io_holds(io_path("out/config.json"), "old"));
+    assert_true(io_exists(io_path("out/.git")));
+}
+
 /* A file, or a link, where the folder of an earlier run would be is no such folder. */
 static void test_left_is_no_folder(void **state)
 {
@@ -294,7 +305,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_lock_vanishes),   TEST(test_no_locks),       TEST(test_no_such_parent),
         TEST(test_cannot_exchange), TEST(test_cannot_go_back), TEST(test_cannot_clear),
-        TEST(test_left_is_no_folder),
+        TEST(test_left_is_no_folder), TEST(test_folders_in_the_way),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
