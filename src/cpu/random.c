@@ -103,7 +103,8 @@ static void keep_row(uint8_t *restrict mask, float *restrict x, const scratch *s
         divisors[i] = s->chances[rank];
     }
     for (int64_t i = 0; divide && i < n; i++) {
-        x[i] = (float)((double)x[i] / (mask[i] ? divisors[i] : 1));
+        float divided = (float)((double)x[i] / (mask[i] ? divisors[i] : 1));
+        x[i] = mask[i] ? divided : x[i]; /* a NaN that is not kept stays as it is */
     }
 }
 
