@@ -211,8 +211,8 @@ METHODS = [
         ("svc-weight", "l->products[r] / (weight * l->squares[r])",
          "l->products[r] / l->squares[r]", "test_svc"),
         ("svc-null", "> LORS_NULL * first;", "> 0 * first;", "test_svc"),
-        ("svc-stays", "l->counts[r] > 0 ? n_models / l->counts[r] - 1 : 0",
-         "l->counts[r] > 0 ? n_models / l->counts[r] - 1 : -1", "test_svc"),
+        ("svc-stays", "counts ? n_models / l->counts[r] - 1 : 0",
+         "counts ? n_models / l->counts[r] - 1 : -1", "test_svc"),
     ]),
     *of("spectral", "src/cpu/dense.c", [
         ("solve-shift", "a[i * n + i] += shift;", "a[i * n + i] += shift * (i > 0);", "test_dense"),
