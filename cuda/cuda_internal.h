@@ -37,6 +37,12 @@ extern const lors_backend_host *lors_cuda_host;
  * of the error and what may mend it. LORS_OK where it did not fail. */
 lors_status lors_cuda_check(cudaError_t error, const char *call);
 lors_status lors_cuda_check_solver(cusolverStatus_t status, const char *call);
+/* A problem that the library will not take, rather than a device that does not work: that shows in
+ * the next call, whatever is done here. */
+static inline bool lors_cuda_solver_refuses(cusolverStatus_t status)
+{
+    return status == CUSOLVER_STATUS_INVALID_VALUE || status == CUSOLVER_STATUS_NOT_SUPPORTED;
+}
 
 #define LORS_TRY(call)                                \
     do {                                              \

@@ -70,11 +70,6 @@ static lors_status fetch_values(eigenproblem *e)
     return lors_cuda_fetch(e->queue, e->host, e->values, (uint64_t)e->n * sizeof *e->host);
 }
 
-static bool is_refusal(cusolverStatus_t status)
-{
-    return status == CUSOLVER_STATUS_INVALID_VALUE || status == CUSOLVER_STATUS_NOT_SUPPORTED;
-}
-
 static bool values_are_sound(const eigenproblem *e, double trace)
 {
     double sum = 0;
@@ -95,7 +90,7 @@ static lors_status solve_by_library(eigenproblem *e, double trace, bool *answere
     cusolverStatus_t status = cusolverDnXsyevd_bufferSize(
         queue->solver, queue->params, CUSOLVER_EIG_MODE_VECTOR, CUBLAS_FILL_MODE_LOWER, n,
         CUDA_R_64F, e->matrix, n, CUDA_R_64F, e->values, CUDA_R_64F, &on_device, &on_host);
-    if (is_refusal(status)) {
+    if (lors_cuda_solver_refuses(status)) {
         return LORS_OK;
     }
     LORS_TRY(lors_cuda_check_solver(status, "cusolverDnXsyevd_bufferSize"));
@@ -106,7 +101,7 @@ static lors_status solve_by_library(eigenproblem *e, double trace, bool *answere
         cusolverDnXsyevd(queue->solver, queue->params, CUSOLVER_EIG_MODE_VECTOR,
                          CUBLAS_FILL_MODE_LOWER, n, CUDA_R_64F, e->matrix, n, CUDA_R_64F, e->values,
                          CUDA_R_64F, e->space.device, on_device, e->space.host, on_host, e->info);
-    if (is_refusal(status)) {
+    if (lors_cuda_solver_refuses(status)) {
         return LORS_OK;
     }
     LORS_TRY(lors_cuda_check_solver(status, "cusolverDnXsyevd"));

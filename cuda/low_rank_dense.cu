@@ -69,13 +69,6 @@ uint64_t lors_cuda_dense_bytes(const lors_matrices *a, int64_t rank, bool exact)
 
 /* --- The library ------------------------------------------------------------------------------ */
 
-/* A problem that the library will not take, rather than a device that does not work: that shows in
- * the next call, whatever is done here. */
-static bool is_refusal(cusolverStatus_t status)
-{
-    return status == CUSOLVER_STATUS_INVALID_VALUE || status == CUSOLVER_STATUS_NOT_SUPPORTED;
-}
-
 /* Room for a call of the library, if it takes the problem at all. */
 static lors_status open_space(dense *d, size_t on_device, size_t on_host)
 {
@@ -167,14 +160,14 @@ static lors_status solve_by_library(dense *d, bool *answered)
     cusolverStatus_t (*ask)(dense *, bool, size_t *, size_t *) =
         d->exact ? ask_singular : ask_eigen;
     cusolverStatus_t sizes = ask(d, true, &on_device, &on_host);
-    if (is_refusal(sizes)) {
+    if (lors_cuda_solver_refuses(sizes)) {
         return LORS_OK;
     }
     LORS_TRY(lors_cuda_check_solver(sizes, "a bufferSize of cusolverDn"));
     LORS_TRY(open_space(d, on_device, on_host));
     LORS_TRY(load_problem(d));
     cusolverStatus_t solved = ask(d, false, &on_device, &on_host);
-    if (is_refusal(solved)) {
+    if (lors_cuda_solver_refuses(solved)) {
         return LORS_OK;
     }
     LORS_TRY(lors_cuda_check_solver(solved, "a solver of cusolverDn"));

@@ -50,11 +50,6 @@ static __global__ void __launch_bounds__(LORS_THREADS)
     }
 }
 
-static bool is_refusal(cusolverStatus_t status)
-{
-    return status == CUSOLVER_STATUS_INVALID_VALUE || status == CUSOLVER_STATUS_NOT_SUPPORTED;
-}
-
 static lors_status factorise(problem *p, bool *done)
 {
     size_t on_device = 0, on_host = 0;
@@ -63,7 +58,7 @@ static lors_status factorise(problem *p, bool *done)
     cusolverStatus_t status = cusolverDnXpotrf_bufferSize(
         queue->solver, queue->params, CUBLAS_FILL_MODE_LOWER, p->n, CUDA_R_64F, p->matrix, p->n,
         CUDA_R_64F, &on_device, &on_host);
-    if (is_refusal(status)) {
+    if (lors_cuda_solver_refuses(status)) {
         return LORS_OK;
     }
     LORS_TRY(lors_cuda_check_solver(status, "cusolverDnXpotrf_bufferSize"));
@@ -73,7 +68,7 @@ static lors_status factorise(problem *p, bool *done)
     status = cusolverDnXpotrf(queue->solver, queue->params, CUBLAS_FILL_MODE_LOWER, p->n,
                               CUDA_R_64F, p->matrix, p->n, CUDA_R_64F, p->space.device, on_device,
                               p->space.host, on_host, p->info);
-    if (is_refusal(status)) {
+    if (lors_cuda_solver_refuses(status)) {
         return LORS_OK;
     }
     LORS_TRY(lors_cuda_check_solver(status, "cusolverDnXpotrf"));
@@ -100,7 +95,7 @@ static lors_status solve(problem *p, double shift, bool *solved)
     cusolverStatus_t status = cusolverDnXpotrs(queue->solver, queue->params,
                                                CUBLAS_FILL_MODE_LOWER, p->n, p->rows, CUDA_R_64F,
                                                p->matrix, p->n, CUDA_R_64F, p->x, p->n, p->info);
-    if (is_refusal(status)) {
+    if (lors_cuda_solver_refuses(status)) {
         *solved = false;
         return LORS_OK;
     }

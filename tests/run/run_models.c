@@ -261,6 +261,21 @@ void rm_tune(rm_model *model, uint64_t seed, double scale)
     }
 }
 
+void rm_write_small_family(void)
+{
+    static const char *const folders[] = {"b", "m", "n"};
+    rm_model *base = rm_whisper(LORS_F32, 1);
+    for (uint64_t k = 0; k < 3; k++) {
+        rm_model *model = rm_clone(base);
+        if (k > 0) {
+            rm_tune(model, k, 0.02);
+        }
+        rm_write(model, folders[k], 1);
+        rm_free(model);
+    }
+    rm_free(base);
+}
+
 void rm_make_coarse(rm_model *model)
 {
     for (int i = 0; i < model->n; i++) {

@@ -66,19 +66,9 @@ static void test_transfers(void **state)
 
 static int write_family(void **state)
 {
-    static const char *const folders[] = {"b", "m", "n"};
     (void)state;
     rm_work_in("few-threads");
-    rm_model *base = rm_whisper(LORS_F32, 1);
-    for (uint64_t k = 0; k < 3; k++) {
-        rm_model *model = rm_clone(base);
-        if (k > 0) {
-            rm_tune(model, k, 0.02);
-        }
-        rm_write(model, folders[k], 1);
-        rm_free(model);
-    }
-    rm_free(base);
+    rm_write_small_family();
     rm_merge_ok(TIES, "meant", NULL);
     return 0;
 }

@@ -33,19 +33,9 @@ static lors_file_ops table;
 
 static int write_family(void **state)
 {
-    static const char *const folders[] = {"b", "m", "n"};
     (void)state;
     rm_work_in("odd-runs");
-    rm_model *base = rm_whisper(LORS_F32, 1);
-    for (uint64_t k = 0; k < 3; k++) {
-        rm_model *model = rm_clone(base);
-        if (k > 0) {
-            rm_tune(model, k, 0.02);
-        }
-        rm_write(model, folders[k], 1);
-        rm_free(model);
-    }
-    rm_free(base);
+    rm_write_small_family();
     return 0;
 }
 
