@@ -13,13 +13,16 @@
 #include "base/threads.h"
 #include "run/run_internal.h"
 
-static uint64_t pace_bytes = 256 << 20;
-static double pace_seconds = 5;
+/* A disk takes about as long to sync what it was told to write as to write it: little at a time,
+ * while the workers go on. */
+enum { PACE_BYTES = 32 << 20, PACE_SECONDS = 5 };
+static uint64_t pace_bytes = PACE_BYTES;
+static double pace_seconds = PACE_SECONDS;
 
 void lors_run_journal_pace(uint64_t n_bytes, double seconds)
 {
-    pace_bytes = n_bytes ? n_bytes : 256 << 20;
-    pace_seconds = n_bytes ? seconds : 5;
+    pace_bytes = n_bytes ? n_bytes : PACE_BYTES;
+    pace_seconds = n_bytes ? seconds : PACE_SECONDS;
 }
 
 /* --- notes ------------------------------------------------------------------------------------ */

@@ -47,7 +47,11 @@ typedef struct lors_run_shard {
     bool syncing;  /* somebody is at it: others wait */
     bool lost;     /* its sync failed: what is on the disk is not known any more */
     uint64_t left; /* data bytes that are not written yet */
-    char sha256[LORS_SHA256_TEXT]; /* "" until the last of them is */
+    bool hashing;  /* as `syncing` */
+    int64_t next_job;  /* the first that is not hashed: all before it are */
+    uint64_t n_hashed; /* bytes */
+    lors_sha256 *hash; /* NULL before there are any */
+    char sha256[LORS_SHA256_TEXT]; /* "" until the last byte is written */
 } lors_run_shard;
 
 /* Finished tensors on their way into the journal. */
@@ -156,8 +160,8 @@ void lors_worker_close(lors_worker *w); /* NULL is allowed */
 void *lors_worker_run(void *worker);    /* takes units until there are none; one thread */
 
 /* shards.c: look which are there; create all others; open one to write in it; tell how much of a
- * job was written: the last byte of a shard has it hashed, synced and closed. All but the first two
- * may be called from any thread. */
+ * job was written: job by job, as far as there is no gap, it is hashed, with its last byte synced
+ * and closed. All but the first two may be called from any thread. */
 lors_status lors_run_shards_find(lors_run_state *run);
 lors_status lors_run_shards_create(lors_run_state *run);
 lors_status lors_run_shard_open(lors_run_state *run, int32_t index, int *fd);
@@ -200,6 +204,9 @@ static inline uint64_t lors_run_chunks(uint64_t n_bytes)
 /* How lors.json ends: the hash of all its bytes before this. */
 #define LORS_SEAL_FORMAT ",\n \"sha256_of_the_above\": \"%s\"\n}\n"
 
+/* Bytes begin .. end - 1 of a file into a hash. */
+lors_status lors_hash_range(lors_sha256 *state, int fd, const char *path, uint64_t begin,
+                            uint64_t end);
 /* sha256 of a file of `folder`, in hex, and its size. */
 lors_status lors_hash_file(const char *folder, const char *name, char out[LORS_SHA256_TEXT],
                            uint64_t *n_bytes);

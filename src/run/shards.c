@@ -42,8 +42,13 @@ static lors_status prepare_shards(lors_run_state *run)
     for (size_t i = 0; i < n; i++) {
         run->shards[i].fd = -1;
     }
+    int64_t job = 0;
     for (size_t i = 0; i < n; i++) {
         const lors_shard *shard = &run->plan->shards[i];
+        while (job < run->plan->n_jobs && run->plan->jobs[job].shard < (int32_t)i) {
+            job++;
+        }
+        run->shards[i].next_job = job;
         run->shards[i].left = shard->n_bytes - shard->header.length;
         run->shards[i].path = lors_path_join(lors_staging_path(run->staging), shard->name);
         if (!run->shards[i].path) {
@@ -80,7 +85,7 @@ static lors_status create_shard(lors_run_state *run, int32_t index)
 
 static lors_status open_to_write(const char *path, int *fd)
 {
-    *fd = lors_file_open(path, O_WRONLY | O_NOFOLLOW | O_CLOEXEC, 0);
+    *fd = lors_file_open(path, O_RDWR | O_NOFOLLOW | O_CLOEXEC, 0);
     return *fd >= 0 ? LORS_OK : lors_file_fail(path, "cannot be opened", errno);
 }
 
@@ -126,6 +131,67 @@ lors_status lors_run_shard_open(lors_run_state *run, int32_t index, int *fd)
     return status;
 }
 
+/* --- hashed ----------------------------------------------------------------------------------- */
+
+static bool is_written(const lors_run_state *run, int64_t index)
+{
+    const lors_run_job *job = &run->jobs[index];
+    return job->resumed || (job->started && job->n_unwritten == 0) ||
+           run->plan->jobs[index].out_bytes == 0;
+}
+
+/* Take the shard to hash its next job, up to the byte that is returned; 0: it is not written, or
+ * another thread is at it and goes on. Only the end is waited for. */
+static uint64_t begin_hash(lors_run_state *run, int32_t index, int *fd)
+{
+    lors_run_shard *shard = &run->shards[index];
+    uint64_t end = 0;
+    pthread_mutex_lock(&run->lock);
+    while (shard->hashing && shard->left == 0) {
+        pthread_cond_wait(&run->changed, &run->lock);
+    }
+    while (!shard->hashing && end == 0 && shard->next_job < run->plan->n_jobs &&
+           run->plan->jobs[shard->next_job].shard == index && is_written(run, shard->next_job)) {
+        const lors_job *job = &run->plan->jobs[shard->next_job++];
+        end = job->out_bytes > 0 ? job->out_offset + job->out_bytes : 0;
+    }
+    shard->hashing = shard->hashing || end > 0;
+    *fd = shard->fd;
+    pthread_mutex_unlock(&run->lock);
+    return end;
+}
+
+static void end_hash(lors_run_state *run, lors_run_shard *shard, uint64_t n_hashed)
+{
+    pthread_mutex_lock(&run->lock);
+    shard->n_hashed = n_hashed;
+    shard->hashing = false;
+    pthread_cond_broadcast(&run->changed);
+    pthread_mutex_unlock(&run->lock);
+}
+
+/* What has been written, while it is in the system's memory and other workers go on. */
+static lors_status hash_written(lors_run_state *run, int32_t index)
+{
+    lors_run_shard *shard = &run->shards[index];
+    lors_status status = LORS_OK;
+    uint64_t end = 0;
+    int fd = -1;
+    while (status == LORS_OK && (end = begin_hash(run, index, &fd)) > 0) {
+        status = shard->hash ? LORS_OK : lors_sha256_create(&shard->hash);
+        if (status == LORS_OK) {
+            status = lors_hash_range(shard->hash, fd, shard->path, shard->n_hashed, end);
+        }
+        if (status == LORS_OK && end == run->plan->shards[index].n_bytes) {
+            status = lors_sha256_finish(shard->hash, shard->sha256);
+        }
+        end_hash(run, shard, end);
+    }
+    return status;
+}
+
+/* --- on the disk ------------------------------------------------------------------------------ */
+
 /* Take the shard's descriptor to sync it; -1: there is nothing to do, or it is lost. *ends: no more
  * will be written, it is to be closed. */
 static int begin_sync(lors_run_state *run, lors_run_shard *shard, bool *ends, bool *lost)
@@ -155,14 +221,6 @@ static void end_sync(lors_run_state *run, lors_run_shard *shard, bool closed, bo
     pthread_mutex_unlock(&run->lock);
 }
 
-/* While the disk is still busy with what it was told to begin with. */
-static lors_status hash_shard(lors_run_state *run, int32_t index)
-{
-    uint64_t n_hashed = 0;
-    return lors_hash_file(lors_staging_path(run->staging), run->plan->shards[index].name,
-                          run->shards[index].sha256, &n_hashed);
-}
-
 /* Through the descriptor that the bytes were written through, which then knows of every failure
  * since. A failure is final: the next sync could succeed for bytes that are lost. */
 lors_status lors_run_shard_sync(lors_run_state *run, int32_t index)
@@ -175,7 +233,7 @@ lors_status lors_run_shard_sync(lors_run_state *run, int32_t index)
                                 run->plan->shards[index].name)
                     : LORS_OK;
     }
-    lors_status status = ends ? hash_shard(run, index) : LORS_OK;
+    lors_status status = ends ? hash_written(run, index) : LORS_OK;
     if (status == LORS_OK) {
         status = lors_file_sync(fd, shard->path);
         lost = status != LORS_OK;
@@ -199,6 +257,8 @@ lors_status lors_run_written(lors_run_state *run, int64_t job, uint64_t n_bytes)
     pthread_mutex_unlock(&run->lock);
     if (shard_ends) {
         LORS_TRY(lors_run_shard_sync(run, index));
+    } else if (job_ends) {
+        LORS_TRY(hash_written(run, index));
     }
     if (job_ends) {
         lors_run_journal_add(run, job);
@@ -212,6 +272,7 @@ void lors_run_shards_free(lors_run_state *run)
         if (run->shards[i].fd >= 0) {
             lors_file_table()->close(run->shards[i].fd);
         }
+        lors_sha256_free(run->shards[i].hash);
         lors_free(run->shards[i].path);
     }
     lors_free(run->shards);

@@ -16,26 +16,37 @@
 #include "io/json_memory.h"
 #include "run/run_internal.h"
 
-enum { PIECE = 4 << 20, MAX_REPORT_BYTES = 512 << 20 };
+enum { PIECE = 1 << 20, MAX_REPORT_BYTES = 512 << 20 };
 
-static lors_status hash_open_file(int fd, const char *path, uint64_t n_bytes,
-                                  char out[LORS_SHA256_TEXT])
+lors_status lors_hash_range(lors_sha256 *state, int fd, const char *path, uint64_t begin,
+                            uint64_t end)
 {
-    lors_sha256 *state = NULL;
-    unsigned char *piece = lors_alloc(PIECE);
-    lors_status status = piece ? lors_sha256_create(&state) : lors_fail_memory(PIECE);
-    for (uint64_t at = 0; at < n_bytes && status == LORS_OK; at += PIECE) {
-        size_t n = (size_t)(n_bytes - at < PIECE ? n_bytes - at : PIECE);
+    size_t most = (size_t)(end - begin < PIECE ? end - begin : PIECE);
+    unsigned char *piece = lors_alloc(most);
+    lors_status status = piece ? LORS_OK : lors_fail_memory(most);
+    for (uint64_t at = begin; at < end && status == LORS_OK; at += most) {
+        size_t n = (size_t)(end - at < most ? end - at : most);
         status = lors_file_read_at(fd, path, at, piece, n);
         if (status == LORS_OK) {
             status = lors_sha256_update(state, piece, n);
         }
     }
+    lors_free(piece);
+    return status;
+}
+
+static lors_status hash_open_file(int fd, const char *path, uint64_t n_bytes,
+                                  char out[LORS_SHA256_TEXT])
+{
+    lors_sha256 *state = NULL;
+    lors_status status = lors_sha256_create(&state);
+    if (status == LORS_OK) {
+        status = lors_hash_range(state, fd, path, 0, n_bytes);
+    }
     if (status == LORS_OK) {
         status = lors_sha256_finish(state, out);
     }
     lors_sha256_free(state);
-    lors_free(piece);
     return status;
 }
 
