@@ -90,8 +90,8 @@ class Growth:
             say(f"turn {turn + 1} of {self.args.runs}")
             for key, point in self.points.items():
                 point = {name: point[name] for name in self.center}
-                runs.setdefault(key, []).append(
-                    processes.run(self.command(key[0], point)[0]))
+                command, out = self.command(key[0], point)
+                runs.setdefault(key, []).append(processes.run(command, new=out))
                 floors.setdefault(key, []).append(
                     self.floor(point, self.points[key]["bytes_written"]))
         for key, point in self.points.items():

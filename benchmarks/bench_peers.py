@@ -97,7 +97,7 @@ class Job:
         self.runs, self.verdict, self.detail = [], None, None
 
     def run(self):
-        result = processes.run(self.command, self.environment)
+        result = processes.run(self.command, self.environment, new=self.out)
         if self.program == "authors":
             self.detail = json.loads(result["output"].strip().splitlines()[-1])
             result["measured_seconds"] = result["seconds"]

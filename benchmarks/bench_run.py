@@ -10,7 +10,6 @@ the machine, the commands, the median and the spread. Python's standard library 
 import argparse
 import json
 import pathlib
-import shutil
 import statistics
 import subprocess
 import sys
@@ -33,7 +32,7 @@ def write_recipe(args, folder):
 
 def merge(args, recipe, out):
     options = (["--device", args.device] if args.device else []) + ["--io", args.io]
-    run = processes.run(merges.lors_command(recipe, out, args.threads, *options))
+    run = processes.run(merges.lors_command(recipe, out, args.threads, *options), new=out)
     report = json.loads((out / "lors.json").read_text())
     totals = report["totals"]
     stages = totals["stages"]
@@ -51,7 +50,7 @@ def cold_turn(args, folder, recipe, out):
     """A merge of models that are not in the page cache, and plain loops over the same bytes."""
     files = [folder / name / "model.safetensors"
              for name in ["base"] + merges.numbered(args.models)]
-    shutil.rmtree(out, ignore_errors=True)  # to remove an old output is no part of a merge
+    processes.remove(out)  # before the cache is emptied
     disk.drop(files)
     run = merge(args, recipe, out)
     written = (out / "model.safetensors").stat().st_size

@@ -2,6 +2,7 @@
 import os
 import pathlib
 import platform
+import shutil
 import statistics
 import subprocess
 import tempfile
@@ -51,8 +52,20 @@ class PrivatePeak(threading.Thread):
         return self.bytes
 
 
-def run(command, environment=None, quiet=False):
-    """What a command took: exit status, seconds, memory. Its output goes to `output` (the end)."""
+def remove(path):
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def run(command, environment=None, quiet=False, new=None):
+    """What a command took: exit status, seconds, memory. Its output goes to `output` (the end).
+
+    `new`: what it makes. If that is there it is removed before, which is no part of its work.
+    """
+    if new:
+        remove(new)
     os.sync()  # no run pays for what another left to be written
     with tempfile.TemporaryFile() as output:
         start = time.monotonic()
