@@ -79,18 +79,21 @@ LORS_BOTH LORS_REAL lors_column_term(const lors_column *c, int32_t k)
     return c->weights[k] * lors_column_delta(c, k);
 }
 
+/* The root of sum_k (n d_k - sum_j d_j)^2 / n^3: without a division an element, and 0 where all d_k
+ * are the same, whose sum is n d_k as it is rounded. */
 LORS_BOTH LORS_REAL lors_column_deviation(const lors_column *c)
 {
     lors_real_sum sum = LORS_REAL_NO_SUM, squares = LORS_REAL_NO_SUM;
+    double n = c->n_models, shrink = 1 / (n * n * n);
     for (int32_t k = 0; k < c->n_models; k++) {
         lors_real_add(&sum, lors_column_delta(c, k));
     }
-    LORS_REAL mean = lors_real_total(&sum) / (double)c->n_models;
+    LORS_REAL total = lors_real_total(&sum);
     for (int32_t k = 0; k < c->n_models; k++) {
-        LORS_REAL off = lors_column_delta(c, k) - mean;
+        LORS_REAL off = n * lors_column_delta(c, k) - total;
         lors_real_add(&squares, off * off);
     }
-    return lors_real_root(lors_real_total(&squares) / (double)c->n_models);
+    return lors_real_root(lors_real_total(&squares) * shrink);
 }
 
 LORS_BOTH LORS_REAL lors_column_clamp(const lors_column *c, double limit)

@@ -34,10 +34,14 @@ static inline lors_wide lors_real_magnitude(lors_wide x)
 
 static inline lors_wide lors_real_root(lors_wide x)
 {
+#ifdef __AVX__
+    return (lors_wide)_mm256_sqrt_pd((__m256d)x);
+#else
     for (int lane = 0; lane < LORS_WIDE; lane++) {
         x[lane] = sqrt(x[lane]);
     }
     return x;
+#endif
 }
 
 #include "backend/columns.h"

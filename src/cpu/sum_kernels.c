@@ -47,66 +47,55 @@ static bool notes_rounding(void)
 
 /* --- sums of terms ---------------------------------------------------------------------------- */
 
-/* Never inlined: the flag must be looked at before and after it. No masks, no signs. */
-static __attribute__((noinline)) void add_plainly(double *restrict out, const lors_cpu_sum *s,
-                                                  int64_t first, int64_t n)
+/* What is summed beside the terms: of which models, by the elements they are counted in. */
+typedef enum count_kind {
+    COUNT_NOTHING,
+    COUNT_MODELS, /* whose shares are the same */
+    COUNT_SHARES
+} count_kind;
+
+/* Constants of a loop. `simply`: without what the additions lose. */
+typedef struct way {
+    bool masked, simply;
+    count_kind counts;
+} way;
+
+/* Sums of a group with their losses. */
+typedef struct group_sum {
+    lors_wide sum[LORS_VECTORS], lost[LORS_VECTORS];
+} group_sum;
+
+static inline __attribute__((always_inline)) void add(group_sum *to, int v, lors_wide x,
+                                                      const bool simply)
 {
-    for (int64_t i = 0; i < n; i += LORS_GROUP) {
-        lors_slim base[LORS_VECTORS];
-        lors_wide sum[LORS_VECTORS], term[LORS_VECTORS];
-        lors_cpu_load_base(base, s, first + i);
-        lors_cpu_terms(sum, s, false, 0, first + i, base); /* not 0 + term: -0 stays -0 */
-        for (int32_t m = 1; m < s->n_models; m++) {
-            lors_cpu_terms(term, s, false, m, first + i, base);
-            for (int v = 0; v < LORS_VECTORS; v++) {
-                sum[v] += term[v];
-            }
-        }
-        for (int v = 0; v < LORS_VECTORS; v++) {
-            lors_wide_store(out + i + LORS_WIDE * v, &sum[v]);
-        }
+    if (simply) {
+        to->sum[v] += x;
+    } else {
+        lors_wide_add_exactly(&to->sum[v], &to->lost[v], x);
     }
 }
 
-static inline void add_lost(double *out, lors_wide sum[LORS_VECTORS],
-                            const lors_wide lost[LORS_VECTORS])
+static inline __attribute__((always_inline)) void store_sum(double *out, group_sum *from,
+                                                            const bool simply)
 {
     for (int v = 0; v < LORS_VECTORS; v++) {
-        lors_wide_with_lost(&sum[v], &lost[v]);
-        lors_wide_store(out + LORS_WIDE * v, &sum[v]);
-    }
-}
-
-/* Without signs, and without a sum of weights. */
-static inline __attribute__((always_inline)) void
-add_exactly(double *restrict out, const lors_cpu_sum *s, const bool masked, int64_t first,
-            int64_t n)
-{
-    for (int64_t i = 0; i < n; i += LORS_GROUP) {
-        lors_slim base[LORS_VECTORS];
-        lors_wide sum[LORS_VECTORS], lost[LORS_VECTORS] = {{0}}, term[LORS_VECTORS];
-        lors_cpu_load_base(base, s, first + i);
-        lors_cpu_terms(sum, s, masked, 0, first + i, base);
-        for (int32_t m = 1; m < s->n_models; m++) {
-            lors_cpu_terms(term, s, masked, m, first + i, base);
-            for (int v = 0; v < LORS_VECTORS; v++) {
-                lors_wide_add_exactly(&sum[v], &lost[v], term[v]);
-            }
+        if (!simply) {
+            lors_wide_with_lost(&from->sum[v], &from->lost[v]);
         }
-        add_lost(out + i, sum, lost);
+        lors_wide_store(out + LORS_WIDE * v, &from->sum[v]);
     }
 }
 
 /* Which terms are counted: with signs those of the elected sign (a zero term never), else those
  * that are kept. A term that is not counted becomes 0 where signs say so. */
 static inline void elect_vector(lors_flags *counted, lors_wide *term, const lors_cpu_sum *s,
-                          int32_t model, int64_t i)
+                                int32_t model, int64_t i)
 {
     *counted = ~(lors_flags){0};
     if (s->signs) {
-        lors_signs signs;
-        memcpy(&signs, s->signs + i, sizeof signs);
-        *counted = *term * __builtin_convertvector(signs, lors_wide) > 0;
+        lors_wide sign;
+        lors_wide_of_signs(&sign, s->signs + i);
+        *counted = *term * sign > 0;
         *term = (lors_wide)((lors_flags)*term & *counted);
     } else if (s->masks) {
         lors_slim_flags kept;
@@ -115,45 +104,95 @@ static inline void elect_vector(lors_flags *counted, lors_wide *term, const lors
     }
 }
 
-/* A group of sums with their losses. */
-typedef struct group_sum {
-    lors_wide sum[LORS_VECTORS], lost[LORS_VECTORS];
-} group_sum;
-
-static inline void add_counted_vector(group_sum *terms, group_sum *weights, int v, lors_wide term,
-                                lors_wide weight, bool first)
+/* Whole numbers are summed without a loss. */
+static inline __attribute__((always_inline)) void count(group_sum *to, int v, lors_flags counted,
+                                                        double share, const way w)
 {
-    lors_wide_add_exactly(&weights->sum[v], &weights->lost[v], weight);
-    if (first) {
-        terms->sum[v] = term;
-    } else {
-        lors_wide_add_exactly(&terms->sum[v], &terms->lost[v], term);
-    }
+    bool models = w.counts == COUNT_MODELS;
+    lors_wide one = (lors_wide){0} + (models ? 1 : share);
+    add(to, v, (lors_wide)((lors_flags)one & counted), models || w.simply);
 }
 
-/* The same with an election, or with the sum of the weights that are counted. */
-static inline __attribute__((always_inline)) void
-add_counted(double *restrict out, double *restrict weights, const lors_cpu_sum *s,
-            const bool masked, int64_t first, int64_t n)
+static inline __attribute__((always_inline)) void add_models(double *restrict out,
+                                                             double *restrict shares,
+                                                             const lors_cpu_sum *s, const way w,
+                                                             int64_t first, int64_t n)
 {
     for (int64_t i = 0; i < n; i += LORS_GROUP) {
         lors_slim base[LORS_VECTORS];
         lors_wide term[LORS_VECTORS];
-        group_sum all = {{{0}}, {{0}}}, weight = {{{0}}, {{0}}};
+        group_sum terms = {{{0}}, {{0}}}, counted = {{{0}}, {{0}}};
         lors_cpu_load_base(base, s, first + i);
         for (int32_t m = 0; m < s->n_models; m++) {
-            lors_cpu_terms(term, s, masked, m, first + i, base);
+            lors_cpu_terms(term, s, w.masked, m, first + i, base);
             for (int v = 0; v < LORS_VECTORS; v++) {
-                lors_flags counted;
-                elect_vector(&counted, &term[v], s, m, first + i + LORS_WIDE * v);
-                lors_wide own = (lors_wide){0} + s->shares[m];
-                own = (lors_wide)((lors_flags)own & counted);
-                add_counted_vector(&all, &weight, v, term[v], own, m == 0);
+                if (w.counts != COUNT_NOTHING) {
+                    lors_flags flags;
+                    elect_vector(&flags, &term[v], s, m, first + i + LORS_WIDE * v);
+                    count(&counted, v, flags, s->shares[m], w);
+                }
+                if (m == 0) {
+                    terms.sum[v] = term[v]; /* not 0 + term: -0 stays -0 */
+                } else {
+                    add(&terms, v, term[v], w.simply);
+                }
             }
         }
-        add_lost(out + i, all.sum, all.lost);
-        add_lost(weights + i, weight.sum, weight.lost);
+        store_sum(out + i, &terms, w.simply);
+        if (w.counts != COUNT_NOTHING) {
+            store_sum(shares + i, &counted, w.counts == COUNT_MODELS || w.simply);
+        }
     }
+}
+
+static inline __attribute__((always_inline)) void
+add_masked(double *restrict out, double *restrict shares, const lors_cpu_sum *s,
+           const count_kind counts, const bool simply, int64_t first, int64_t n)
+{
+    if (s->masks) {
+        add_models(out, shares, s, (way){true, simply, counts}, first, n);
+    } else {
+        add_models(out, shares, s, (way){false, simply, counts}, first, n);
+    }
+}
+
+static inline __attribute__((always_inline)) void
+add_counted(double *terms, double *shares, const lors_cpu_sum *s, count_kind counts,
+            const bool simply, int64_t first, int64_t n)
+{
+    switch (counts) {
+    case COUNT_NOTHING: add_masked(terms, shares, s, COUNT_NOTHING, simply, first, n); break;
+    case COUNT_MODELS: add_masked(terms, shares, s, COUNT_MODELS, simply, first, n); break;
+    case COUNT_SHARES: add_masked(terms, shares, s, COUNT_SHARES, simply, first, n); break;
+    }
+}
+
+/* Never inlined: the flag must be looked at before and after it. */
+static __attribute__((noinline)) void add_simply(double *terms, double *shares,
+                                                 const lors_cpu_sum *s, count_kind counts,
+                                                 int64_t first, int64_t n)
+{
+    add_counted(terms, shares, s, counts, true, first, n);
+}
+
+static void add_exactly(double *terms, double *shares, const lors_cpu_sum *s, count_kind counts,
+                        int64_t first, int64_t n)
+{
+    add_counted(terms, shares, s, counts, false, first, n);
+}
+
+/* Shares that are the same sum to their number times one, rounded once: just as with losses. */
+static count_kind count_kind_of(const lors_cpu_sum *s, const lors_sum *sum)
+{
+    if (!s->signs && sum->divisor != LORS_DIVIDE_KEPT) {
+        return COUNT_NOTHING;
+    }
+    for (int32_t m = 1; m < s->n_models; m++) {
+        if (s->shares[m] != s->shares[0]) {
+            return COUNT_SHARES;
+        }
+    }
+    return COUNT_MODELS;
 }
 
 /* --- from the sum to the result --------------------------------------------------------------- */
@@ -230,45 +269,32 @@ static void add_each(double *acc, const lors_cpu_sum *s, const lors_sum *sum, in
     }
 }
 
-/* One span, with what its additions lost. */
-static void add_span(double *terms, double *weights, const lors_cpu_sum *s, const lors_sum *sum,
-                     int64_t first, int64_t n)
-{
-    bool counts = s->signs || sum->divisor == LORS_DIVIDE_KEPT;
-    if (counts && s->masks) {
-        add_counted(terms, weights, s, true, first, n);
-    } else if (counts) {
-        add_counted(terms, weights, s, false, first, n);
-    } else if (s->masks) {
-        add_exactly(terms, s, true, first, n);
-    } else {
-        add_exactly(terms, s, false, first, n);
-    }
-}
-
 /* n is a multiple of LORS_GROUP. */
 static void accumulate(double *acc, const lors_cpu_sum *s, const lors_sum *sum, int64_t n)
 {
-    double terms[SPAN] = {0}, weights[SPAN] = {0}; /* what no models sum to */
-    bool plain = !s->signs && !s->masks && sum->divisor != LORS_DIVIDE_KEPT;
-    bool may_be_exact = plain && s->n_models > 0 && notes_rounding();
+    double terms[SPAN] = {0}, shares[SPAN] = {0}; /* what no models sum to */
+    count_kind counts = count_kind_of(s, sum);
+    bool may_be_simple = s->n_models > 0 && notes_rounding();
     if (sum->in_order) {
         add_each(acc, s, sum, n);
         return;
     }
     for (int64_t first = 0; first < n; first += SPAN) {
         int64_t count = n - first < SPAN ? n - first : SPAN;
-        if (may_be_exact) {
+        if (may_be_simple) {
             forget_rounding();
-            add_plainly(terms, s, first, count);
-            may_be_exact = !has_rounded(); /* where one span rounds others will */
+            add_simply(terms, shares, s, counts, first, count);
+            may_be_simple = !has_rounded(); /* where one span rounds others will */
         }
-        if (!may_be_exact && s->n_models > 0) {
-            add_span(terms, weights, s, sum, first, count);
+        if (!may_be_simple && s->n_models > 0) {
+            add_exactly(terms, shares, s, counts, first, count);
         } else if (s->n_models == 0) {
             memset(terms, 0, sizeof terms);
         }
-        finish_span(acc + first, terms, weights, sum, count);
+        for (int64_t i = 0; counts == COUNT_MODELS && s->n_models > 0 && i < count; i++) {
+            shares[i] *= s->shares[0];
+        }
+        finish_span(acc + first, terms, shares, sum, count);
     }
 }
 
@@ -366,9 +392,7 @@ elect(int8_t *restrict signs, const lors_cpu_sum *s, const bool masked, int64_t 
             lors_wide infinity = (lors_wide){0} + INFINITY;
             lors_flags tied = (total[v] >= -LORS_TIED * magnitude[v]) & (magnitude[v] < infinity);
             lors_flags plus = tied | (total[v] >= 0);
-            for (int lane = 0; lane < LORS_WIDE; lane++) {
-                signs[i + LORS_WIDE * v + lane] = plus[lane] ? 1 : -1;
-            }
+            lors_signs_of_flags(signs + i + LORS_WIDE * v, &plus);
         }
     }
 }

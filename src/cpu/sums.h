@@ -60,12 +60,55 @@ static inline void lors_slim_load(lors_slim *out, const float *x)
     }
 }
 
+/* Bytes, flags and numbers of one another: by the processor's conversions, where the compiler would
+ * go element by element. */
+
 /* Which bytes are not 0. */
 static inline void lors_slim_flags_of(lors_slim_flags *flags, const uint8_t *bytes)
 {
     lors_bytes some;
     memcpy(&some, bytes, sizeof some);
+#ifdef __AVX__
+    int32_t four;
+    memcpy(&four, &some, sizeof four);
+    __m128i wide = _mm_cvtepu8_epi32(_mm_cvtsi32_si128(four));
+    *flags = (lors_slim_flags)_mm_cmpgt_epi32(wide, _mm_setzero_si128());
+#else
     *flags = __builtin_convertvector(some, lors_slim_flags) != 0;
+#endif
+}
+
+static inline void lors_wide_of_signs(lors_wide *out, const int8_t *signs)
+{
+    lors_signs some;
+    memcpy(&some, signs, sizeof some);
+#ifdef __AVX__
+    int32_t four;
+    memcpy(&four, &some, sizeof four);
+    *out = (lors_wide)_mm256_cvtepi32_pd(_mm_cvtepi8_epi32(_mm_cvtsi32_si128(four)));
+#else
+    *out = __builtin_convertvector(some, lors_wide);
+#endif
+}
+
+/* 1 where a flag is set, else -1. */
+static inline void lors_signs_of_flags(int8_t *signs, const lors_flags *plus)
+{
+#ifdef __AVX__
+    __m128i low = _mm256_castsi256_si128((__m256i)*plus);
+    __m128i high = _mm256_extractf128_si256((__m256i)*plus, 1);
+    __m128i four = _mm_packs_epi32(low, high);  /* 32 bits of each flag are left, */
+    four = _mm_packs_epi32(four, four);         /* 16, */
+    four = _mm_packs_epi16(four, four);         /* 8 */
+    __m128i ones = _mm_set1_epi8(-1);
+    int32_t bytes = _mm_cvtsi128_si32(_mm_or_si128(_mm_andnot_si128(four, ones),
+                                                   _mm_set1_epi8(1)));
+    memcpy(signs, &bytes, sizeof bytes);
+#else
+    for (int lane = 0; lane < LORS_WIDE; lane++) {
+        signs[lane] = (*plus)[lane] ? 1 : -1;
+    }
+#endif
 }
 
 static inline void lors_wide_store(double *out, const lors_wide *x)
