@@ -285,14 +285,15 @@ static void accumulate_is_within_its_error(ops_bench *bench)
 /* Divided by other numbers than the terms are multiplied by; some of them sum to 0. */
 static void shares_divide_instead_of_weights(ops_bench *bench)
 {
-    static const double shares[][MAX_MODELS] = {{3, 0.5, 1, 2, -1}, {1, -1, 0, 2, -2}, {0}};
-    for (int i = 0; i < 3 * 8; i++) {
+    static const double shares[][MAX_MODELS] = {
+        {3, 0.5, 1, 2, -1}, {1, -1, 0, 2, -2}, {0}, {0.7, 0.7, 0.7, 0.7, 0.7}};
+    for (int i = 0; i < 4 * 8; i++) {
         int64_t n = i % 2 ? 8193 : 77;
         operands o = operands_of(n, n + 3, false, 600 + (uint64_t)i);
-        unsigned which = (unsigned)(i / 3 % 2 | (i / 6 % 4) << 2) & 11;
+        unsigned which = (unsigned)(i / 4 % 2 | (i / 8 % 4) << 2) & 11;
         oracle_sum sum = combination(&o, which | 2, 4 + (size_t)i % 2, MAX_MODELS - i % 3,
                                      weight_sets[i % 2 * 3]);
-        sum.shares = shares[i % 3];
+        sum.shares = shares[i % 4];
         check_accumulate(bench, &sum, o.before, n);
         free_operands(&o);
     }
@@ -303,16 +304,19 @@ static void sums_take_many_models(ops_bench *bench)
 {
     enum { N = 700, STRIDE = 701 };
     static const int32_t counts[] = {20, 33, LORS_MAX_MODELS};
-    double weights[LORS_MAX_MODELS];
+    double weights[LORS_MAX_MODELS], same[LORS_MAX_MODELS];
     operands o = operands_of_many(N, STRIDE, LORS_MAX_MODELS, false, 700);
     for (int32_t m = 0; m < LORS_MAX_MODELS; m++) {
         weights[m] = m % 9 == 4 ? 0 : (double)(m % 7 - 2) / 3;
+        same[m] = -1.0 / 3;
     }
     for (int c = 0; c < 3; c++) {
         for (unsigned which = 0; which < 16; which += 5) {
             for (int in_order = 0; in_order < (which & 8 ? 1 : 2); in_order++) {
                 oracle_sum sum = combination(&o, which, in_order ? 1 : 4, counts[c], weights);
                 sum.in_order = in_order;
+                check_accumulate(bench, &sum, o.before, N);
+                sum.shares = in_order ? NULL : same;
                 check_accumulate(bench, &sum, o.before, N);
             }
         }
