@@ -69,7 +69,9 @@ static __global__ void diverge_kernel(double *out, const float *a, const float *
         sum_block<1>(
             &space.sums, 0, n_cols,
             [=](double *term, int64_t i) {
-                term[0] = lors_divergence_term(left[i], of_a, right[i], of_b);
+                double p = lors_probability(lors_softmax_term(left[i], of_a.top), of_a);
+                double q = lors_probability(lors_softmax_term(right[i], of_b.top), of_b);
+                term[0] = lors_divergence_term(p, q);
             },
             space.sum);
         if (threadIdx.x == 0) {

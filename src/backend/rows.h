@@ -24,14 +24,14 @@ LORS_BOTH double lors_softmax_term(float x, double top)
     return lors_exp((double)x - top);
 }
 
-LORS_BOTH double lors_probability(float x, lors_softmax of)
+/* Of an element by its softmax_term. */
+LORS_BOTH double lors_probability(double term, lors_softmax of)
 {
-    return lors_softmax_term(x, of.top) * of.share + LORS_SOFTMAX_FLOOR;
+    return term * of.share + LORS_SOFTMAX_FLOOR;
 }
 
-LORS_BOTH double lors_divergence_term(float a, lors_softmax of_a, float b, lors_softmax of_b)
+LORS_BOTH double lors_divergence_term(double p, double q)
 {
-    double p = lors_probability(a, of_a), q = lors_probability(b, of_b);
     return p * lors_log_ratio(p, q) - (p - q);
 }
 

@@ -5,9 +5,14 @@
 #include "cpu/cpu_internal.h"
 #include "cpu/lanes.h"
 
-enum { SPAN = 512, LANES = 8 }; /* elements whose terms are made before they are summed */
+enum {
+    SPAN = 512, /* elements whose terms are made before they are summed */
+    LANES = 8,
+    KEPT = 5120 /* length of a row whose exponentials are kept: most layers' */
+};
 
-static inline void add_terms(lors_lanes8 *sum, double terms[SPAN], int64_t n)
+/* Room for LANES more. */
+static inline void add_terms(lors_lanes8 *sum, double *terms, int64_t n)
 {
     for (int64_t i = n; i % LANES != 0; i++) {
         terms[i] = 0;
@@ -41,12 +46,18 @@ static double largest_of(const float *x, int64_t n)
     return lanes[0];
 }
 
-static lors_softmax softmax_of(const float *restrict x, int64_t n)
+/* Terms of a row: all of them where it is short, else of one span. */
+typedef struct row_terms {
+    double at[KEPT + LANES];
+} row_terms;
+
+static lors_softmax softmax_of(row_terms *kept, const float *restrict x, int64_t n)
 {
     lors_lanes8 sum = {{0}, {0}};
-    double terms[SPAN], top = largest_of(x, n);
+    double top = largest_of(x, n);
     for (int64_t begin = 0; begin < n; begin += SPAN) {
         int64_t count = n - begin < SPAN ? n - begin : SPAN;
+        double *restrict terms = kept->at + (n <= KEPT ? begin : 0);
         for (int64_t i = 0; i < count; i++) {
             terms[i] = lors_softmax_term(x[begin + i], top);
         }
@@ -55,15 +66,33 @@ static lors_softmax softmax_of(const float *restrict x, int64_t n)
     return (lors_softmax){top, 1 / lors_lanes8_fold(&sum)};
 }
 
+/* The terms of a span once more. */
+static const double *terms_of(row_terms *kept, const float *restrict x, lors_softmax of,
+                              int64_t begin, int64_t count, int64_t n)
+{
+    double *restrict terms = kept->at;
+    if (n <= KEPT) {
+        return terms + begin;
+    }
+    for (int64_t i = 0; i < count; i++) {
+        terms[i] = lors_softmax_term(x[begin + i], of.top);
+    }
+    return terms;
+}
+
 double LORS_KERNEL(diverge_row)(const float *restrict a, const float *restrict b, int64_t n)
 {
-    lors_softmax of_a = softmax_of(a, n), of_b = softmax_of(b, n);
+    row_terms kept_a, kept_b;
+    lors_softmax of_a = softmax_of(&kept_a, a, n), of_b = softmax_of(&kept_b, b, n);
     lors_lanes8 sum = {{0}, {0}};
-    double terms[SPAN];
+    double terms[SPAN + LANES];
     for (int64_t begin = 0; begin < n; begin += SPAN) {
         int64_t count = n - begin < SPAN ? n - begin : SPAN;
+        const double *restrict p = terms_of(&kept_a, a, of_a, begin, count, n);
+        const double *restrict q = terms_of(&kept_b, b, of_b, begin, count, n);
         for (int64_t i = 0; i < count; i++) {
-            terms[i] = lors_divergence_term(a[begin + i], of_a, b[begin + i], of_b);
+            terms[i] = lors_divergence_term(lors_probability(p[i], of_a),
+                                            lors_probability(q[i], of_b));
         }
         add_terms(&sum, terms, count);
     }
