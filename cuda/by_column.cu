@@ -6,17 +6,8 @@
 
 enum {
     THREADS = 128,
-    MAX_GRID = 4096,
-    MAX_GRID_Y = 65535,
     WEIGHTS = 256 /* that travel with a launch */
 };
-
-static dim3 grid_of(int64_t n_cols, int64_t n_along_y)
-{
-    int64_t n = lors_ceil_div(n_cols, THREADS);
-    return dim3((unsigned)(n < MAX_GRID ? n : (int64_t)MAX_GRID),
-                (unsigned)(n_along_y < MAX_GRID_Y ? n_along_y : (int64_t)MAX_GRID_Y));
-}
 
 /* --- Products --------------------------------------------------------------------------------- */
 
@@ -52,7 +43,8 @@ lors_status lors_cuda_gram_columns(lors_queue *queue, lors_view dots, lors_view 
         return LORS_OK;
     }
     int64_t n_pairs = (int64_t)n_slices * (n_slices + 1) / 2;
-    LORS_LAUNCH((gram_kernel), grid_of(n_cols, n_pairs * lors_ceil_div(n_rows, LORS_ROW_GROUP)),
+    LORS_LAUNCH((gram_kernel),
+                lors_grid(n_cols, THREADS, n_pairs * lors_ceil_div(n_rows, LORS_ROW_GROUP)),
                 THREADS, queue->stream, lors_cuda_at<double>(dots), lors_cuda_at<const float>(x),
                 stride, n_slices, n_rows, n_cols);
     return lors_cuda_launched("gram_columns");
@@ -114,7 +106,8 @@ lors_status lors_cuda_accumulate_columns(lors_queue *queue, lors_view acc,
         for (int64_t i = 0; i < s.n_models * s.n; i++) {
             s.weights[i] = sum->weights[i / s.n * sum->n_cols + first + i % s.n];
         }
-        LORS_LAUNCH((accumulate_kernel), grid_of(s.n, s.n_rows), THREADS, queue->stream, s);
+        LORS_LAUNCH((accumulate_kernel), lors_grid(s.n, THREADS, s.n_rows), THREADS, queue->stream,
+                    s);
         LORS_TRY(lors_cuda_launched("accumulate_columns"));
     }
     return LORS_OK;

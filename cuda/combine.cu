@@ -2,10 +2,7 @@
 #include "backend/columns.h"
 #include "cuda/cuda_internal.h"
 
-enum {
-    THREADS = 256,
-    MAX_GRID = 4096 /* thread blocks of a launch: some waves of any card; the rest by strides */
-};
+enum { THREADS = 256 };
 
 /* lors_columns as plain arrays, passed by value: the launch takes the host's weights over. */
 typedef struct column_args {
@@ -36,8 +33,7 @@ static __global__ void combine_kernel(double *out, column_args args)
 template <lors_column_kind kind>
 static lors_status launch(lors_queue *queue, double *out, const column_args &args)
 {
-    int64_t n_blocks = lors_ceil_div(args.n, THREADS);
-    dim3 grid((unsigned)(n_blocks < MAX_GRID ? n_blocks : (int64_t)MAX_GRID));
+    dim3 grid = lors_grid(args.n, THREADS, 1);
     LORS_LAUNCH((combine_kernel<kind>), grid, THREADS, queue->stream, out, args);
     return lors_cuda_launched("combine");
 }

@@ -5,10 +5,7 @@
 #include "backend/contest.h"
 #include "cuda/cuda_internal.h"
 
-enum {
-    THREADS = 256,
-    MAX_GRID = 4096 /* thread blocks of a launch: some waves of any card; the rest by strides */
-};
+enum { THREADS = 256 };
 
 /* lors_contest as plain arrays, without its models of weight 0 in `at`; passed by value. */
 typedef struct contest_args {
@@ -108,12 +105,6 @@ static lors_status take_args(contest_args *args, const lors_contest *contest, in
     return LORS_OK;
 }
 
-static unsigned grid_of(int64_t n)
-{
-    int64_t n_blocks = lors_ceil_div(n, THREADS);
-    return (unsigned)(n_blocks < MAX_GRID ? n_blocks : (int64_t)MAX_GRID);
-}
-
 lors_status lors_cuda_score(lors_queue *queue, lors_view out, const lors_contest *contest,
                             int64_t n)
 {
@@ -123,8 +114,8 @@ lors_status lors_cuda_score(lors_queue *queue, lors_view out, const lors_contest
     if (n == 0) {
         return LORS_OK;
     }
-    LORS_LAUNCH((score_kernel), grid_of(n), THREADS, queue->stream, lors_cuda_at<float>(out),
-                args);
+    LORS_LAUNCH((score_kernel), lors_grid(n, THREADS, 1), THREADS, queue->stream,
+                lors_cuda_at<float>(out), args);
     return lors_cuda_launched("score");
 }
 
@@ -137,7 +128,7 @@ lors_status lors_cuda_balance(lors_queue *queue, lors_view acc, const lors_conte
     if (n == 0) {
         return LORS_OK;
     }
-    LORS_LAUNCH((balance_kernel), grid_of(n), THREADS, queue->stream, lors_cuda_at<double>(acc),
-                args);
+    LORS_LAUNCH((balance_kernel), lors_grid(n, THREADS, 1), THREADS, queue->stream,
+                lors_cuda_at<double>(acc), args);
     return lors_cuda_launched("balance");
 }

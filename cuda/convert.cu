@@ -8,7 +8,6 @@
 
 enum {
     THREADS = 256,
-    MAX_GRID = 4096, /* thread blocks of a launch: some waves of any card; the rest by strides */
     SPAN = 1024,     /* elements whose squares are summed together: part of the definition */
     SPANS = LORS_BLOCK / SPAN,
     LANES = 8,
@@ -29,12 +28,6 @@ template <> struct stored<LORS_F32> {
     typedef uint32_t type;
     static constexpr double largest = 0x1.fffffep127;
 };
-
-static dim3 grid_of(int64_t n_items, int64_t n_per_block)
-{
-    int64_t n = lors_ceil_div(n_items, n_per_block);
-    return dim3((unsigned)(n < MAX_GRID ? n : (int64_t)MAX_GRID));
-}
 
 /* --- Load ------------------------------------------------------------------------------------- */
 
@@ -149,7 +142,7 @@ lors_status lors_cuda_load(lors_queue *queue, lors_view out, lors_view in, lors_
                       first,
                       lors_cuda_at<lors_findings>(findings),
                       zero_nonfinite};
-    dim3 grid = grid_of(n, dtype == LORS_F32 ? THREADS * 4 : THREADS * 8);
+    dim3 grid = lors_grid(n, dtype == LORS_F32 ? THREADS * 4 : THREADS * 8, 1);
     if (dtype == LORS_F32) {
         LORS_LAUNCH((load_kernel<LORS_F32>), grid, THREADS, queue->stream, args);
     } else if (dtype == LORS_F16) {
@@ -387,7 +380,7 @@ lors_status lors_cuda_store(lors_queue *queue, lors_view out, const lors_store *
                        n,
                        store->n_models,
                        store->zero_nonfinite};
-    dim3 grid = grid_of(n, LORS_BLOCK);
+    dim3 grid = lors_grid(n, LORS_BLOCK, 1);
     if (store->dtype == LORS_F32) {
         LORS_LAUNCH((store_kernel<LORS_F32>), grid, THREADS, queue->stream, args);
     } else if (store->dtype == LORS_F16) {

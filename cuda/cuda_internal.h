@@ -70,6 +70,19 @@ static inline int64_t lors_ceil_div(int64_t n, int64_t by)
     return (n + by - 1) / by;
 }
 
+enum {
+    LORS_MAX_GRID = 4096, /* thread blocks along x: some waves of any card; the rest by strides */
+    LORS_MAX_GRID_Y = 65535, /* along y: the most that a launch takes; the rest by strides */
+};
+
+/* The thread blocks of a launch over so many items, for each of `n_along_y`. */
+static inline dim3 lors_grid(int64_t n_items, int64_t n_per_block, int64_t n_along_y)
+{
+    int64_t n = lors_ceil_div(n_items, n_per_block);
+    return dim3((unsigned)(n < LORS_MAX_GRID ? n : (int64_t)LORS_MAX_GRID),
+                (unsigned)(n_along_y < LORS_MAX_GRID_Y ? n_along_y : (int64_t)LORS_MAX_GRID_Y));
+}
+
 /* convert.cu */
 lors_status lors_cuda_load(lors_queue *queue, lors_view out, lors_view in, lors_dtype dtype,
                            int64_t n, bool zero_nonfinite, uint64_t first, lors_view findings);

@@ -5,7 +5,6 @@
 
 enum {
     THREADS = 256,
-    MAX_GRID = 4096, /* thread blocks of a launch: some waves of any card; the rest by strides */
     GROUP = 4        /* elements of a stream that share one counter: a thread's work */
 };
 
@@ -47,8 +46,7 @@ lors_status lors_cuda_keep_random(lors_queue *queue, lors_view mask, uint64_t ke
         return LORS_OK;
     }
     int64_t n_groups = lors_ceil_div((int64_t)(first % GROUP) + n, GROUP);
-    int64_t n_blocks = lors_ceil_div(n_groups, THREADS);
-    dim3 grid((unsigned)(n_blocks < MAX_GRID ? n_blocks : (int64_t)MAX_GRID));
+    dim3 grid = lors_grid(n_groups, THREADS, 1);
     LORS_LAUNCH((keep_random_kernel), grid, THREADS, queue->stream, lors_cuda_at<uint8_t>(mask),
                 key, lors_random_limit(density), first, n);
     return lors_cuda_launched("keep_random");
@@ -107,17 +105,16 @@ lors_status lors_cuda_keep_ranked(lors_queue *queue, lors_view mask, lors_view x
                                   int64_t n_cols, lors_view scratch)
 {
     LORS_TRY(lors_cuda_enter(queue));
-    int64_t n = n_rows * n_cols, n_blocks = lors_ceil_div(n, THREADS);
+    int64_t n = n_rows * n_cols;
     if (n == 0) {
         return LORS_OK;
     }
     uint32_t *ranks = lors_cuda_at<uint32_t>(scratch);
-    LORS_LAUNCH((rank_kernel), dim3((unsigned)(n_rows < MAX_GRID ? n_rows : (int64_t)MAX_GRID)),
-                THREADS, queue->stream, ranks, lors_cuda_at<const float>(x), n_rows, n_cols);
+    LORS_LAUNCH((rank_kernel), lors_grid(n_rows, 1, 1), THREADS, queue->stream, ranks,
+                lors_cuda_at<const float>(x), n_rows, n_cols);
     LORS_TRY(lors_cuda_launched("keep_ranked: ranks"));
-    LORS_LAUNCH((keep_ranked_kernel),
-                dim3((unsigned)(n_blocks < MAX_GRID ? n_blocks : (int64_t)MAX_GRID)), THREADS,
-                queue->stream, lors_cuda_at<uint8_t>(mask), lors_cuda_at<float>(x), ranks, *ranking,
-                first, n_cols, n);
+    LORS_LAUNCH((keep_ranked_kernel), lors_grid(n, THREADS, 1), THREADS, queue->stream,
+                lors_cuda_at<uint8_t>(mask), lors_cuda_at<float>(x), ranks, *ranking, first, n_cols,
+                n);
     return lors_cuda_launched("keep_ranked");
 }

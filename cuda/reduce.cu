@@ -7,17 +7,8 @@
 
 enum {
     THREADS = LANE_THREADS,
-    MAX_GRID = 4096,    /* thread blocks of a launch: some waves of any card; the rest by strides */
-    MAX_GRID_Y = 65535, /* the most that a launch takes */
     SUMS = 4            /* the most that are made of one element */
 };
-
-static dim3 grid_of(int64_t n, int64_t n_along_y)
-{
-    int64_t n_blocks = lors_ceil_div(n, LORS_BLOCK);
-    return dim3((unsigned)(n_blocks < MAX_GRID ? n_blocks : (int64_t)MAX_GRID),
-                (unsigned)(n_along_y < MAX_GRID_Y ? n_along_y : (int64_t)MAX_GRID_Y));
-}
 
 /* --- Dot products ----------------------------------------------------------------------------- */
 
@@ -53,7 +44,7 @@ lors_status lors_cuda_gram(lors_queue *queue, lors_view dots, lors_view x, int64
         return LORS_OK;
     }
     int64_t n_pairs = (int64_t)n_slices * (n_slices + 1) / 2;
-    LORS_LAUNCH((gram_kernel), grid_of(n, n_pairs), THREADS, queue->stream,
+    LORS_LAUNCH((gram_kernel), lors_grid(n, LORS_BLOCK, n_pairs), THREADS, queue->stream,
                 lors_cuda_at<double>(dots), lors_cuda_at<const float>(x), stride, n_slices, n);
     return lors_cuda_launched("gram");
 }
@@ -92,7 +83,7 @@ lors_status lors_cuda_measure(lors_queue *queue, lors_view sums, lors_view x, lo
     if (n == 0 || n_slices == 0) {
         return LORS_OK;
     }
-    LORS_LAUNCH((measure_kernel), grid_of(n, n_slices), THREADS, queue->stream,
+    LORS_LAUNCH((measure_kernel), lors_grid(n, LORS_BLOCK, n_slices), THREADS, queue->stream,
                 lors_cuda_at<double>(sums), lors_cuda_at<const float>(x),
                 lors_cuda_at<const uint8_t>(masks), stride, n_slices, n);
     return lors_cuda_launched("measure");
@@ -137,7 +128,7 @@ lors_status lors_cuda_count_active(lors_queue *queue, lors_view counts, const lo
     if (n == 0 || columns->n_models == 0) {
         return LORS_OK;
     }
-    LORS_LAUNCH((count_kernel), grid_of(n, columns->n_models), THREADS, queue->stream,
+    LORS_LAUNCH((count_kernel), lors_grid(n, LORS_BLOCK, columns->n_models), THREADS, queue->stream,
                 lors_cuda_at<double>(counts), lors_cuda_at<const float>(columns->stack),
                 lors_cuda_at<const float>(columns->base), columns->stride, columns->n_models,
                 columns->limits[0], n);

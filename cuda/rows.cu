@@ -6,15 +6,7 @@
 #include "cuda/cuda_internal.h"
 #include "cuda/lane_sums.h"
 
-enum {
-    THREADS = LANE_THREADS,
-    MAX_GRID = 4096 /* thread blocks of a launch: some waves of any card; the rest by strides */
-};
-
-static unsigned grid_of(int64_t n)
-{
-    return (unsigned)(n < MAX_GRID ? n : (int64_t)MAX_GRID);
-}
+enum { THREADS = LANE_THREADS };
 
 /* --- How far rows lie apart ------------------------------------------------------------------- */
 
@@ -88,7 +80,7 @@ lors_status lors_cuda_diverge(lors_queue *queue, lors_view out, lors_view a, lor
     if (n_rows == 0 || n_cols == 0) {
         return LORS_OK;
     }
-    LORS_LAUNCH((diverge_kernel), grid_of(n_rows), THREADS, queue->stream,
+    LORS_LAUNCH((diverge_kernel), lors_grid(n_rows, 1, 1), THREADS, queue->stream,
                 lors_cuda_at<double>(out), lors_cuda_at<const float>(a),
                 lors_cuda_at<const float>(b), n_rows, n_cols);
     return lors_cuda_launched("diverge");
@@ -113,7 +105,7 @@ lors_status lors_cuda_weigh_rows(lors_queue *queue, lors_view out, lors_view a, 
     if (n == 0) {
         return LORS_OK;
     }
-    LORS_LAUNCH((weigh_kernel), grid_of(lors_ceil_div(n, THREADS)), THREADS, queue->stream,
+    LORS_LAUNCH((weigh_kernel), lors_grid(n, THREADS, 1), THREADS, queue->stream,
                 lors_cuda_at<float>(out), lors_cuda_at<const float>(a),
                 lors_cuda_at<const float>(b), lors_cuda_at<const double>(factors), n_cols, n);
     return lors_cuda_launched("weigh_rows");
@@ -148,7 +140,7 @@ lors_status lors_cuda_keep_from(lors_queue *queue, lors_view mask, lors_view x, 
     for (int32_t j = 0; j < n_values; j++) {
         of.factors[j] = factors[j];
     }
-    LORS_LAUNCH((keep_from_kernel), grid_of(lors_ceil_div(n, THREADS)), THREADS, queue->stream,
+    LORS_LAUNCH((keep_from_kernel), lors_grid(n, THREADS, 1), THREADS, queue->stream,
                 lors_cuda_at<uint8_t>(mask), lors_cuda_at<const float>(x), of, n);
     return lors_cuda_launched("keep_from");
 }

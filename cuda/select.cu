@@ -11,7 +11,6 @@
 
 enum {
     THREADS = 256,
-    MAX_GRID = 4096, /* thread blocks of a slice: some waves of any card; the rest by strides */
     BINS = 2048,
     BINS_PER_THREAD = BINS / THREADS,
     WIDE = 4,                    /* values a thread reads at once, where they are aligned */
@@ -192,7 +191,7 @@ static __device__ void count_all(tally *t, const float *x, int64_t n, uint32_t k
 }
 
 /* blockIdx.y: the slice. A thread block counts into shared memory and adds what it found to the
- * state: u32 is enough for 2^32 values of one bin in one of MAX_GRID blocks. */
+ * state: u32 is enough for 2^32 values of one bin in one of LORS_MAX_GRID blocks. */
 static __global__ void count_kernel(selections s, int32_t pass, const float *x, int64_t stride,
                                     int64_t n)
 {
@@ -254,12 +253,6 @@ static __global__ void count_ties_kernel(selections s, const float *x, int64_t s
     }
 }
 
-static dim3 grid_of(int64_t n, int32_t n_slices)
-{
-    int64_t n_blocks = lors_ceil_div(n, LORS_BLOCK);
-    return dim3((unsigned)(n_blocks < MAX_GRID ? n_blocks : (int64_t)MAX_GRID), (unsigned)n_slices);
-}
-
 lors_status lors_cuda_select_count(lors_queue *queue, const lors_selection *s, int32_t pass,
                                    lors_view x, int64_t stride, uint64_t first, int64_t n)
 {
@@ -270,11 +263,11 @@ lors_status lors_cuda_select_count(lors_queue *queue, const lors_selection *s, i
     }
     const float *from = lors_cuda_at<const float>(x);
     if (pass < 3) {
-        LORS_LAUNCH((count_kernel), grid_of(n, s->n_slices), THREADS, queue->stream, describe(s),
-                    pass, from, stride, n);
+        LORS_LAUNCH((count_kernel), lors_grid(n, LORS_BLOCK, s->n_slices), THREADS, queue->stream,
+                    describe(s), pass, from, stride, n);
     } else {
-        LORS_LAUNCH((count_ties_kernel), grid_of(n, s->n_slices), THREADS, queue->stream,
-                    describe(s), from, stride, first, n);
+        LORS_LAUNCH((count_ties_kernel), lors_grid(n, LORS_BLOCK, s->n_slices), THREADS,
+                    queue->stream, describe(s), from, stride, first, n);
     }
     return lors_cuda_launched("select_count");
 }
@@ -446,9 +439,9 @@ static lors_status launch_keep_top(lors_queue *queue, const lors_selection *s, l
     if (n == 0 || s->n_slices == 0) {
         return LORS_OK;
     }
-    LORS_LAUNCH((keep_top_kernel<drop>), grid_of(n, s->n_slices), THREADS, queue->stream,
-                describe(s), lors_cuda_at<uint8_t>(mask), lors_cuda_at<const float>(x), stride,
-                first, n);
+    LORS_LAUNCH((keep_top_kernel<drop>), lors_grid(n, LORS_BLOCK, s->n_slices), THREADS,
+                queue->stream, describe(s), lors_cuda_at<uint8_t>(mask),
+                lors_cuda_at<const float>(x), stride, first, n);
     return lors_cuda_launched(drop ? "drop_top" : "keep_top");
 }
 

@@ -11,8 +11,6 @@
 
 enum {
     THREADS = 256,
-    MAX_GRID = 4096,    /* thread blocks of a launch: some waves of any card; the rest by strides */
-    MAX_GRID_Y = 65535, /* the most that a launch takes */
     WIDE = 4            /* elements a thread has at a time, where everything is aligned */
 };
 
@@ -54,13 +52,6 @@ static bool is_wide(const void *array, size_t element_bytes)
 {
     size_t n_bytes = element_bytes * WIDE < 16 ? element_bytes * WIDE : 16;
     return reinterpret_cast<uintptr_t>(array) % n_bytes == 0;
-}
-
-static dim3 grid_of(int64_t n_items, int64_t n_per_block, int32_t n_slices)
-{
-    int64_t n = lors_ceil_div(n_items, n_per_block);
-    return dim3((unsigned)(n < MAX_GRID ? n : (int64_t)MAX_GRID),
-                (unsigned)(n_slices < MAX_GRID_Y ? n_slices : (int32_t)MAX_GRID_Y));
 }
 
 /* at<width>(i) for all i of a thread that are multiples of `width`, at<1>(i) for what is left. */
@@ -121,10 +112,10 @@ lors_status lors_cuda_subtract(lors_queue *queue, lors_view out, lors_view a, in
                           n_slices};
     bool aligned = is_wide(args.out, 4) && is_wide(args.a, 4) && is_wide(args.b, 4);
     if (aligned && (n_slices == 1 || (stride % WIDE == 0 && stride_b % WIDE == 0))) {
-        LORS_LAUNCH((subtract_kernel<WIDE>), grid_of(n, THREADS * WIDE, n_slices), THREADS,
+        LORS_LAUNCH((subtract_kernel<WIDE>), lors_grid(n, THREADS * WIDE, n_slices), THREADS,
                     queue->stream, args);
     } else {
-        LORS_LAUNCH((subtract_kernel<1>), grid_of(n, THREADS, n_slices), THREADS, queue->stream,
+        LORS_LAUNCH((subtract_kernel<1>), lors_grid(n, THREADS, n_slices), THREADS, queue->stream,
                     args);
     }
     return lors_cuda_launched("subtract");
@@ -164,11 +155,11 @@ lors_status lors_cuda_compare(lors_queue *queue, lors_view differs, lors_view a,
     uint32_t *flag = lors_cuda_at<uint32_t>(differs);
     const float *x = lors_cuda_at<const float>(a), *y = lors_cuda_at<const float>(b);
     if (is_wide(x, 4) && is_wide(y, 4)) {
-        LORS_LAUNCH((compare_kernel<WIDE>), grid_of(n, THREADS * WIDE, 1), THREADS, queue->stream,
+        LORS_LAUNCH((compare_kernel<WIDE>), lors_grid(n, THREADS * WIDE, 1), THREADS, queue->stream,
                     flag, x, y, n);
     } else {
-        LORS_LAUNCH((compare_kernel<1>), grid_of(n, THREADS, 1), THREADS, queue->stream, flag, x, y,
-                    n);
+        LORS_LAUNCH((compare_kernel<1>), lors_grid(n, THREADS, 1), THREADS, queue->stream, flag, x,
+                    y, n);
     }
     return lors_cuda_launched("compare");
 }
@@ -191,7 +182,7 @@ lors_status lors_cuda_choose(lors_queue *queue, lors_view out, lors_view a, lors
     if (n == 0) {
         return LORS_OK;
     }
-    LORS_LAUNCH((choose_kernel), grid_of(n, THREADS, 1), THREADS, queue->stream,
+    LORS_LAUNCH((choose_kernel), lors_grid(n, THREADS, 1), THREADS, queue->stream,
                 lors_cuda_at<float>(out), lors_cuda_at<const float>(a),
                 lors_cuda_at<const float>(b), lors_cuda_at<const uint8_t>(mask), n);
     return lors_cuda_launched("choose");
@@ -446,7 +437,7 @@ template <way how>
 static lors_status launch_sum(lors_queue *queue, double *acc, const sum_args &s, bool wide)
 {
     constexpr int width = how == COUNTING ? WIDE / 2 : WIDE; /* the registers it takes */
-    dim3 grid = grid_of(s.n, wide ? THREADS * width : THREADS, 1);
+    dim3 grid = lors_grid(s.n, wide ? THREADS * width : THREADS, 1);
     if (wide && s.masks) {
         LORS_LAUNCH((accumulate_kernel<width, true, how>), grid, THREADS, queue->stream, acc, s);
     } else if (wide) {
@@ -497,7 +488,7 @@ lors_status lors_cuda_accumulate(lors_queue *queue, lors_view acc, const lors_su
 
 static lors_status launch_elect(lors_queue *queue, int8_t *signs, const sum_args &s, bool wide)
 {
-    dim3 grid = grid_of(s.n, wide ? THREADS * WIDE : THREADS, 1);
+    dim3 grid = lors_grid(s.n, wide ? THREADS * WIDE : THREADS, 1);
     if (wide && s.masks) {
         LORS_LAUNCH((elect_kernel<WIDE, true>), grid, THREADS, queue->stream, signs, s);
     } else if (wide) {
