@@ -69,6 +69,12 @@ static lors_status take_importances(lors_call *call)
                                  divergences(call), call->count / call->n_last, call->n_last);
 }
 
+static bool keeps_values(const lors_call *call, int32_t pass)
+{
+    (void)call;
+    return pass > 0;
+}
+
 static lors_status survey(lors_call *call, int32_t pass)
 {
     lors_selection selection = selection_of(call);
@@ -76,7 +82,9 @@ static lors_status survey(lors_call *call, int32_t pass)
         LORS_TRY(call->ops->diverge(call->queue, divergences(call), call->stack, call->base,
                                     call->count / call->n_last, call->n_last));
     }
-    LORS_TRY(take_importances(call));
+    if (!call->has_values) {
+        LORS_TRY(take_importances(call));
+    }
     return call->ops->select_count(call->queue, &selection, pass, call->values, 0, call->first,
                                    call->count);
 }
@@ -127,6 +135,7 @@ const lors_method_def lors_method_arcee_fusion = {
     .state_bytes = state_bytes,
     .begin = begin,
     .survey = survey,
+    .keeps_values = keeps_values,
     .settle = settle,
     .apply = apply,
 };

@@ -63,6 +63,7 @@ typedef struct lors_call {
     lors_view stack;   /* f32 [n_models][stride], right behind the base: base is slice -1 */
     lors_view acc;     /* f64 [count]: what apply computes; added to the base if adds_to_base */
     lors_view values;  /* f32 [n_models][stride], scratch, where the method asks for it */
+    bool has_values;   /* they are as the survey before left them; no base and stack are there */
     lors_view masks;   /* u8 [n_models][stride], the same */
     lors_view signs;   /* i8 [count], the same */
     double *weights;   /* [n_models], host scratch */
@@ -119,6 +120,10 @@ typedef struct lors_method_def {
     uint64_t (*scratch_bytes)(const lors_call *call); /* for a tile of call->tile, or whole */
     lors_status (*begin)(lors_call *call);          /* before the first survey; NULL: nothing */
     lors_status (*survey)(lors_call *call, int32_t pass);
+    /* Do the values of this survey have to be those of the one before, and is nothing else needed?
+     * Who makes all surveys of a tensor then keeps them (call->has_values) instead of loading the
+     * models once more. For values that cost more than that. NULL: no. */
+    bool (*keeps_values)(const lors_call *call, int32_t pass);
     lors_status (*settle)(lors_call *call, int32_t pass);
     /* Exactly one of these. `sum`: the method is this plain weighted sum of call->stack (and
      * call->base), which is loaded, computed and stored at once; its weights may be

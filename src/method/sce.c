@@ -94,6 +94,11 @@ static lors_status measure(lors_call *call, lors_view masks, int32_t n_slices)
                               call->count);
 }
 
+static bool keeps_values(const lors_call *call, int32_t pass)
+{
+    return !takes_all(call) && pass > COUNT_PASS && pass < WEIGH_PASS;
+}
+
 static lors_status survey(lors_call *call, int32_t pass)
 {
     if (takes_all(call) || pass == WEIGH_PASS) {
@@ -104,7 +109,9 @@ static lors_status survey(lors_call *call, int32_t pass)
         LORS_TRY(lors_method_take_values(call));
         return measure(call, masks, call->n_models);
     }
-    LORS_TRY(take_deviations(call));
+    if (!call->has_values) {
+        LORS_TRY(take_deviations(call));
+    }
     if (pass == COUNT_PASS) {
         return measure(call, LORS_NO_VIEW, 1);
     }
@@ -193,6 +200,7 @@ const lors_method_def lors_method_sce = {
     .state_bytes = state_bytes,
     .settle_bytes = sums_bytes,
     .survey = survey,
+    .keeps_values = keeps_values,
     .settle = settle,
     .apply = apply,
 };

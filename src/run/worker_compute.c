@@ -17,7 +17,8 @@ typedef struct task {
     const lors_job *job;
     lors_run_job *state;
     lors_call call;
-    lors_view raw; /* the slot, on the device */
+    lors_view raw;    /* the slot, on the device */
+    lors_view values; /* of the unit's first tile */
 } task;
 
 static const lors_backend_ops *ops_of(const task *t)
@@ -221,6 +222,21 @@ static lors_status merge_tile(const task *t, uint64_t begin, lors_view agreeing)
     return ops_of(t)->merge(t->w->queue, out, &merge, call->count);
 }
 
+/* The tile that begins `begin` elements into the unit. Where one worker does all phases each tile
+ * has values of its own. */
+static void move_to_tile(task *t, uint64_t begin)
+{
+    lors_call *call = &t->call;
+    uint64_t left = t->unit->count - begin, tile = (uint64_t)call->tile;
+    call->first = t->unit->first + begin;
+    call->count = (int64_t)(left < tile ? left : tile);
+    call->values = t->values;
+    if (t->job->def->keeps_values && t->job->n_ranges <= 1) {
+        uint64_t of_tile = (uint64_t)(call->n_models * call->stride) * sizeof(float);
+        call->values = lors_view_at(t->values, begin / tile * of_tile);
+    }
+}
+
 /* One phase over the unit: a survey, or (phase == n_surveys) the result itself. */
 static lors_status tile_phase(task *t, int32_t phase)
 {
@@ -229,15 +245,17 @@ static lors_status tile_phase(task *t, int32_t phase)
     bool final = phase == lors_method_surveys(def, call);
     bool keeps_equal = def->keeps_equal && t->job->n_models > 0 && def->keeps_equal(call);
     lors_view agreeing = keeps_equal ? call->stack : LORS_NO_VIEW;
+    call->has_values = !final && t->job->n_ranges <= 1 && def->keeps_values &&
+                       def->keeps_values(call, phase);
     for (uint64_t begin = 0; begin < t->unit->count; begin += (uint64_t)call->tile) {
-        uint64_t left = t->unit->count - begin;
-        call->first = t->unit->first + begin;
-        call->count = (int64_t)(left < (uint64_t)call->tile ? left : (uint64_t)call->tile);
+        move_to_tile(t, begin);
         if (def->sum && final) {
             LORS_TRY(merge_tile(t, begin, agreeing));
             continue;
         }
-        LORS_TRY(load_tile(t, begin, final));
+        if (!call->has_values) {
+            LORS_TRY(load_tile(t, begin, final));
+        }
         if (!final) {
             LORS_TRY(def->survey(call, phase));
             continue;
@@ -393,6 +411,7 @@ lors_status lors_worker_compute(lors_worker *w, const lors_step *s)
     t.call.numbers = w->numbers;
     t.call.first = t.unit->first;
     lors_plan_carve(plan, t.job, w->compute, &t.call);
+    t.values = t.call.values;
     lors_plan_carve_results(t.job, w->results_there, &w->found);
     t.call.kept = w->found.kept;
     t.call.staged = w->survey;
