@@ -90,6 +90,7 @@ typedef struct lors_recipe_slice {
     lors_recipe_source *sources;
     int32_t n_sources;
     int32_t base; /* LORS_NO_MODEL: nothing here is relative to a base */
+    bool lists_base; /* among its sources, of which it is then none */
     lors_layers base_layers;
     lors_settings settings;
     lors_place place;

@@ -257,15 +257,26 @@ static bool same_range(lors_layers a, lors_layers b)
     return a.first == b.first && a.end == b.end;
 }
 
-/* The entry of the base in a slice says which of its layers are meant. */
+/* The entry of the base in a slice says which of its layers are meant. Its parameters are checked,
+ * but change nothing: its task vector is zero. */
 static lors_status take_base(lors_recipe *recipe, lors_recipe_slice *slice, const char *prefix,
-                             lors_layers layers, const lors_yaml *node)
+                             const lors_layers *layers, const lors_yaml *node)
 {
-    if (slice->base_layers.end >= 0) {
-        return FAIL(recipe, node->place, prefix, "the base is listed twice in this slice");
+    char key[LORS_KEY_MAX];
+    lors_settings unused = {0};
+    if (slice->lists_base) {
+        return FAIL(recipe, node->place, prefix, "the base is listed twice in this %s",
+                    layers ? "slice" : "module");
     }
-    slice->base_layers = layers;
-    return LORS_OK;
+    slice->lists_base = true;
+    if (layers) {
+        slice->base_layers = *layers;
+    }
+    snprintf(key, sizeof key, "%s.parameters", prefix);
+    lors_status status = lors_recipe_read_parameters(recipe, &unused, true, key,
+                                                     lors_yaml_get(node, "parameters"));
+    lors_settings_clear(&unused);
+    return status;
 }
 
 static bool is_slice_base(const lors_recipe *recipe, const lors_recipe_slice *slice, int32_t model)
@@ -305,7 +316,7 @@ static lors_status read_source(lors_recipe *recipe, lors_recipe_slice *slice, co
     LORS_TRY(lors_read_reference(&at, reference, &written, &place));
     LORS_TRY(lors_recipe_use_model(recipe, key, written, place, &model));
     if (is_slice_base(recipe, slice, model)) {
-        return take_base(recipe, slice, prefix, layers, node);
+        return take_base(recipe, slice, prefix, whole ? NULL : &layers, node);
     }
     for (int32_t i = 0; i < slice->n_sources; i++) {
         if (slice->sources[i].model == model && same_range(slice->sources[i].layers, layers)) {

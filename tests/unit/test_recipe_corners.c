@@ -126,6 +126,9 @@ static void test_slices(void **state)
          "is one value for all models of a slice: it belongs under the slice's 'parameters:'"},
         {"- {sources: [{model: b, layer_range: [0, 1]}, {model: b, layer_range: [1, 2]}]}\n",
          "the base is listed twice in this slice"},
+        {"- {sources: [{model: b, layer_range: [0, 1], parameters: {weight: 1}}]}\n", NULL},
+        {"- {sources: [{model: b, layer_range: [0, 1], parameters: {weight: [x]}}]}\n",
+         "slices[0].sources[0].parameters.weight"},
         {"- {sources: []}\n", ""},
         {"- {sources: [{model: m, layer_range: [0, 1]}, {model: n, layer_range: [0, 2]}]}\n", ""},
     };
@@ -160,6 +163,12 @@ static void test_modules(void **state)
     };
     static const row bases[] = {
         {"{encoder: {models: [{model: b}]}, decoder: {models: [{model: m}]}}", NULL},
+        {"{encoder: {models: [{model: b}]}, decoder: {models: [{model: b}, {model: m}]}}", NULL},
+        {"{encoder: {models: [{model: m}]}, decoder: {models: [{model: b}, {model: m}, "
+         "{model: ./b/}]}}",
+         "modules.decoder.models[2]: the base is listed twice in this module"},
+        {"{encoder: {models: [{model: b, parameters: {wait: 1}}]}}",
+         "modules.encoder.models[0].parameters"},
     };
     CHECK(rows, "merge_method: passthrough\nmodules: ", "\n");
     CHECK(bases, "merge_method: task_arithmetic\nbase_model: b\nparameters: {weight: 1}\nmodules: ",
