@@ -12,6 +12,13 @@ static merge fusion(int64_t n_rows, int64_t n_cols)
     return merge_of(&lors_method_arcee_fusion, n_rows, n_cols, 1);
 }
 
+static void expect_model(merge *m, const float *wanted)
+{
+    merge_run(m, LORS_F32);
+    expect_values(m, wanted);
+    merge_free(m);
+}
+
 static void expect_fusion(int64_t n_last, const float *base, const float *model,
                           const float *wanted)
 {
@@ -19,9 +26,7 @@ static void expect_fusion(int64_t n_last, const float *base, const float *model,
     m.n_last = n_last;
     m.base = base;
     m.models[0] = model;
-    merge_run(&m, LORS_F32);
-    expect_values(&m, wanted);
-    merge_free(&m);
+    expect_model(&m, wanted);
 }
 
 /* Nine importances: Q1, Q2, Q3 are those of index 2, 4, 6. */
@@ -35,9 +40,13 @@ static void worked_by_hand(void **state)
     merge m = fusion(1, 9);
     m.base = base;
     m.models[0] = vector;
-    merge_run(&m, LORS_F32);
-    expect_values(&m, tail);
-    merge_free(&m);
+    expect_model(&m, tail);
+    /* of four those of index 0, 1, 2: 1 + 1.5 (2 - 0) = 4 */
+    static const float four[] = {0, 1, 2, 20}, last[] = {0, 0, 0, 20};
+    m = fusion(1, 4);
+    m.base = base;
+    m.models[0] = four;
+    expect_model(&m, last);
     /* a row that only moves as a whole does not diverge: its importances are 0, as are those of the
      * one that stays. What is left is one row of three: Q1 = Q2 = 0, Q3 its smallest, D. I of it:
      * D 1, D 2, D 4, and the threshold is 1.5 D. */
@@ -138,13 +147,6 @@ static void tiles_of_whole_rows(void **state)
         merge_free(&other);
         forget_models(&m);
     }
-}
-
-static void expect_model(merge *m, const float *wanted)
-{
-    merge_run(m, LORS_F32);
-    expect_values(m, wanted);
-    merge_free(m);
 }
 
 static void elements_are_taken_as_they_are(void **state)

@@ -48,6 +48,37 @@ static void worked_by_hand(void **state)
     merge_free(&m);
 }
 
+/* Of six elements half are clipped from either end: all but the two in the middle. */
+static void clipped_to_the_middle(void **state)
+{
+    (void)state;
+    static const float base[6] = {0}, one[] = {6, -5, 4, 3, 2, 0}, wanted[] = {4, -4, 4, 3, 3, 0};
+    merge m = pcb(2, 3, 1);
+    m.base = base;
+    m.models[0] = one;
+    merge_set(&m, "density", 1);
+    merge_set(&m, "lambda", 1);
+    merge_set(&m, "clip", 0.5);
+    merge_run(&m, LORS_F32);
+    expect_values(&m, wanted);
+    merge_free(&m);
+}
+
+/* So small a density that 1 - density is 1: the best element. */
+static void the_least_density(void **state)
+{
+    (void)state;
+    static const float base[6] = {0}, one[] = {6, -5, 4, 3, 2, 0}, best[] = {6, 0, 0, 0, 0, 0};
+    merge m = pcb(2, 3, 1);
+    m.base = base;
+    m.models[0] = one;
+    merge_set(&m, "density", 1e-17);
+    merge_set(&m, "lambda", 1);
+    merge_run(&m, LORS_F32);
+    expect_values(&m, best);
+    merge_free(&m);
+}
+
 /* --- the formula ------------------------------------------------------------------------------ */
 
 static int ascending(const void *left, const void *right)
@@ -207,6 +238,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(worked_by_hand),
+        cmocka_unit_test(clipped_to_the_middle),
+        cmocka_unit_test(the_least_density),
         cmocka_unit_test(four_follow_the_formula),
         cmocka_unit_test(properties),
         cmocka_unit_test(frozen_models_leave_no_trace),

@@ -69,6 +69,36 @@ static void a_given_merge(void **state)
     merge_free(&m);
 }
 
+/* They change what counts for alpha, and not what is null. */
+static void weights_and_lambda_count(void **state)
+{
+    (void)state;
+    static const float one[4] = {3, 0, 0, 1}, two[4] = {3, 0, 0, 0};
+    merge m = diagonal((const float *[]){one, two}, 2);
+    merge_set(&m, "lambda", 0.5); /* 3 of 3 and 3: 1 each; 0.5 of 1 and 0: 0.5 and 0.1 */
+    gives(&m, 3, 1 / 0.6);
+    merge_set(&m, "lambda", 1);
+    merge_set(&m, "weight", 1e8);
+    gives(&m, 3e8, 2e8 / 1.1);
+    merge_set(&m, "weight", 1e-8);
+    gives(&m, 3e-8, 2e-8 / 1.1);
+    merge_free(&m);
+}
+
+/* In a model that is no part of M, too. */
+static void what_is_no_number_shows(void **state)
+{
+    (void)state;
+    static const float one[4] = {3, 0, NAN, 1}, merged[4] = {4, 0, 0, -1};
+    merge m = diagonal((const float *[]){one, merged}, 2);
+    merge_set_model(&m, "merged", 1, 1);
+    merge_run(&m, LORS_F32);
+    for (int i = 0; i < 4; i++) {
+        assert_true(isnan(m.acc[i]));
+    }
+    merge_free(&m);
+}
+
 /* One model, and equal ones, whatever lambda is above alpha: that model. */
 static void equal_models_are_themselves(void **state)
 {
@@ -152,6 +182,8 @@ int main(void)
         cmocka_unit_test(properties),
         cmocka_unit_test(worked_by_hand),
         cmocka_unit_test(a_given_merge),
+        cmocka_unit_test(weights_and_lambda_count),
+        cmocka_unit_test(what_is_no_number_shows),
         cmocka_unit_test(equal_models_are_themselves),
         cmocka_unit_test(strangers_only_grow),
         cmocka_unit_test(what_is_marked_twice_is_refused),

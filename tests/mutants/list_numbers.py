@@ -213,6 +213,17 @@ METHODS = [
         ("svc-null", "> LORS_NULL * first;", "> 0 * first;", "test_svc"),
         ("svc-stays", "counts ? n_models / l->counts[r] - 1 : 0",
          "counts ? n_models / l->counts[r] - 1 : -1", "test_svc"),
+        ("svc-part", "bool is_part = n_merged == 0 ||", "bool is_part = n_merged >= 0 ||",
+         "test_svc"),
+        ("svc-alpha", "l->counts[r] += share > alpha ? share : alpha;", "l->counts[r] += share;",
+         "test_svc"),
+        ("svc-lambda", ".scale = lors_call_number(call, LAMBDA, 0)};", ".scale = 1};",
+         "test_svc"),
+        ("svc-scale-of-null", "fabs(weight) * sqrt(l->squares[r])", "sqrt(l->squares[r])",
+         "test_svc"),
+        ("svc-not-finite",
+         "s->not_finite || !isfinite(l->squares[r]) || !isfinite(l->products[r]);",
+         "s->not_finite;", "test_svc"),
     ]),
     *of("spectral", "src/cpu/dense.c", [
         ("solve-shift", "a[i * n + i] += shift;", "a[i * n + i] += shift * (i > 0);", "test_dense"),
@@ -220,6 +231,64 @@ METHODS = [
     *of("spectral", "src/method/knots.c", [
         ("knots-root", "l->sigma[i] = counts ? sqrt(l->sigma[i]) : 0;",
          "l->sigma[i] = counts ? l->sigma[i] : 0;", "test_knots"),
+    ]),
+]
+
+CONTESTS = [
+    *of("methods", "src/method/arcee_fusion.c", [
+        ("fusion-third", "(last / 4 * 3 + last % 4 * 3 / 4)", "(last / 4 * 3)",
+         "test_arcee_fusion"),
+        ("fusion-threshold", "{-1.5, 1, 1.5}", "{-1.5, 1, 1.25}", "test_arcee_fusion"),
+        ("fusion-row", "call->first / (uint64_t)call->n_last;",
+         "0 * call->first / (uint64_t)call->n_last;", "test_arcee_fusion"),
+        ("fusion-base", ".low = call->base,", ".low = LORS_NO_VIEW,", "test_arcee_fusion"),
+    ]),
+    *of("methods", "src/method/pcb.c", [
+        ("pcb-clip", "upper[k] = clipped + 1;", "upper[k] = 1;", "test_pcb"),
+        ("pcb-clip-half", "clipped = n > 0 && clipped > (n - 1) / 2 ? (n - 1) / 2 : clipped;", "",
+         "test_pcb"),
+        ("pcb-density", "keep_count(1 - lors_call_number(call, DENSITY, k), n);",
+         "keep_count(lors_call_number(call, DENSITY, k), n);", "test_pcb"),
+        ("pcb-least-density", "lower[k] = index < n ? n - index : 1;", "lower[k] = n - index;",
+         "test_pcb"),
+        ("pcb-none-kept", "call->weights[k] = counts ? lors_call_number(call, WEIGHT, k) : 0;",
+         "call->weights[k] = counts ? lors_call_number(call, WEIGHT, k) : 1;", "test_pcb"),
+        ("pcb-base", "return !any || lors_call_number(call, LAMBDA, 0) == 0;", "return !any;",
+         "test_pcb"),
+    ]),
+    *of("contest", "src/backend/contest.h", [
+        ("contest-low", "size = size < of.low ? of.low : size;", "", "test_contest"),
+        ("contest-one-size", "- of.low) / (range > 0 ? range : 1);", "- of.low) / range;",
+         "test_contest"),
+        ("contest-number", "lors_exp(n * (s * s - 1))", "lors_exp(n * (s * s) - 1)",
+         "test_contest"),
+        ("contest-most", "share = x >= of.most ? 1 : share;", "", "test_contest"),
+        ("contest-no-score", "return x > 0 ? share : 0;", "return share;",
+         "test_contest|test_pcb"),
+        ("contest-not-finite", "return fabs(total) < (double)INFINITY ? result : total;",
+         "return result;", "test_contest"),
+    ]),
+    *of("contest", "src/cpu/contest_kernels.c", [
+        ("contest-total", "if (c->weights[k] != 0) {", "if (c->weights[k] < 1e9) {",
+         "test_contest"),
+        ("contest-lost", "s->sum[i] = lors_with_lost(s->sum[i], s->lost[i]);", "",
+         "test_contest|test_pcb"),
+        ("contest-frozen", "memset(scores, 0, (size_t)count * sizeof *scores);", "",
+         "test_contest"),
+        ("contest-span", "take_changes(d, c, k, first, count);",
+         "take_changes(d, c, k, 0, count);", "test_contest"),
+    ]),
+    *of("elementary", "src/backend/elementary.h", [
+        ("exp-low", "low = k * LORS_LOG2_LOW;", "low = 0 * k;", "test_elementary"),
+        ("exp-lost", "r + (lost + r * r * sum)};", "r + r * r * sum + 0 * lost};",
+         "test_elementary"),
+        ("exp-last-term", "double sum = 1.0 / 6227020800;", "double sum = 0;", "test_elementary"),
+        ("exp-least", "value = x < -708 ? 0 : value;", "value = x < -7080 ? 0 : value;",
+         "test_elementary"),
+        ("tanh-most", "(size < 22 ? size : 22)", "(size < 18 ? size : 18)", "test_elementary"),
+        ("tanh-sign", "copysign(less / (less + 2), x);", "less / (less + 2);", "test_elementary"),
+        ("log-near", "biased == 1023 ? (p - q) / q : m - 1;", "m - 1;", "test_elementary"),
+        ("log-nan", "return ratio == ratio ? value : ratio;", "return value;", "test_elementary"),
     ]),
 ]
 
@@ -247,4 +316,4 @@ LOW_RANK = [
     ]),
 ]
 
-MUTANTS = ARITHMETIC + METHODS + LOW_RANK
+MUTANTS = ARITHMETIC + METHODS + CONTESTS + LOW_RANK

@@ -127,13 +127,23 @@ static void models_compete(ops_bench *bench)
             c.weights[k] = k == 4 ? 0 : k % 2 ? 1 : -0.5 * k + 1.5;
             c.bounds[k] = (float)(0.1 * change_by);
             c.bounds[c.n_models + k] = k == 5 ? 0 : (float)(k == 6 ? 0.1 * change_by : change_by);
-            c.levels[c.n_models + k] = (float)fmin(0.5, change_by * change_by);
+            c.levels[c.n_models + k] = k == 8 ? 0 : (float)fmin(0.5, change_by * change_by);
             c.levels[k] = k == 7 ? c.levels[c.n_models + k] : c.levels[c.n_models + k] / 8;
         }
         check_contest(bench, &c);
         free(stack);
         free(base);
     }
+}
+
+/* Of 2^60, 1 and -2^60 in any order 1 is left. */
+static void sums_lose_nothing(ops_bench *bench)
+{
+    static const float stack[] = {0x1p60f,  0x1p60f, 1,       1, 1,       -0x1p60f,
+                                  -0x1p60f, -0x1p60f, 0x1p60f};
+    contest c = {.stack = stack, .n = 3, .stride = 3, .n_models = 3, .weights = {1, 1, 1},
+                 .scale = 1, .bounds = {0, 0, 0, 4, 4, 4}, .levels = {0, 0, 0, 1, 0.5f, 1}};
+    check_contest(bench, &c);
 }
 
 /* What is no number, or infinite, is not lost, and stays where it is. */
@@ -156,6 +166,7 @@ int main(void)
 {
     static const ops_case cases[] = {
         {"score, balance: models compete", models_compete},
+        {"score, balance: sums lose nothing", sums_lose_nothing},
         {"balance: what is no number shows", what_is_no_number_shows},
     };
     return ops_run("contest", cases, sizeof cases / sizeof *cases);

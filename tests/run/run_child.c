@@ -164,9 +164,21 @@ static int counted_mkdir(const char *path, mode_t mode)
     return real->mkdir(path, mode);
 }
 
+/* How much of the weights a power cut would lose now. */
+static void count_unsynced(void)
+{
+    pthread_mutex_lock(&lock);
+    said->n_unsynced = 0;
+    for (int i = 0; i < n_unsynced; i++) {
+        said->n_unsynced += strstr(unsynced[i].path, ".safetensors") != NULL;
+    }
+    pthread_mutex_unlock(&lock);
+}
+
 static int counted_rename(const char *from, const char *to)
 {
     operate();
+    count_unsynced();
     return real->rename(from, to);
 }
 
@@ -204,6 +216,7 @@ static bool watch(const lors_progress *progress, void *user)
 {
     static bool meddled;
     (void)user;
+    said->done_bytes = progress->done_bytes;
     if (wanted->meddle && !meddled) {
         meddled = true;
         wanted->meddle();

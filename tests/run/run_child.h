@@ -14,7 +14,7 @@ typedef struct rc_merge {
     bool resume, force;
     double kill_after;    /* seconds; 0: never */
     int64_t kill_at;      /* the file operation, 1-based, at which the process dies; 0: never */
-    bool power_cut;       /* with it: all bytes that were not synced become zero */
+    bool power_cut;       /* with it: all bytes that were not synced become zero; they are noted */
     int64_t cancel_at;    /* tensors done at which the caller cancels; 0: never */
     int64_t full_at;      /* the write, 1-based, from which on the disk is full; 0: never */
     int64_t no_sync_at;   /* the fsync, 1-based, that fails; 0: never */
@@ -29,6 +29,8 @@ typedef struct rc_outcome {
     char not_synced[256]; /* the path of the file whose fsync failed */
     int64_t n_operations, n_writes, n_syncs; /* of files */
     int64_t n_resumed;
+    int64_t n_unsynced;  /* writes of weights that no sync had followed at the last rename */
+    uint64_t done_bytes; /* when the progress function was last called */
 } rc_outcome;
 
 rc_outcome rc_run(const rc_merge *merge);

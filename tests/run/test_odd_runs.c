@@ -224,6 +224,7 @@ static void test_cancelled_while_resuming(void **state)
     merge.cancel_at = 1;
     rc_outcome outcome = rc_run(&merge);
     assert_int_equal(outcome.status, LORS_ERR_CANCELLED);
+    assert_true(outcome.done_bytes > 0); /* those of what is kept */
     assert_false(rm_exists("out"));
     assert_true(rm_exists(STAGING));
     merge.cancel_at = 0;
@@ -234,6 +235,54 @@ static void test_cancelled_while_resuming(void **state)
     options.plan.max_shard_bytes = SHARD_BYTES;
     rm_merge_ok(TIES, "meant", &options);
     assert_true(rc_same_outputs("meant", "out"));
+    rm_remove("out");
+}
+
+/* What a resumed run adds to a file of which some was kept is on the disk before the output is
+ * there, with no journal that would have seen to it. */
+static void test_resumed_is_synced(void **state)
+{
+    (void)state;
+    rc_merge merge = {.recipe = TIES, .out = "out", .n_threads = 1, .max_shard = 1 << 20};
+    rc_outcome outcome = {0};
+    for (int i = 0; i < 50 && !strstr(outcome.sentence, "--resume"); i++) {
+        rm_remove("out");
+        rm_remove(STAGING);
+        merge.cancel_at = 12 - i % 12;
+        outcome = rc_run(&merge);
+    }
+    merge.cancel_at = 0;
+    merge.resume = merge.power_cut = merge.default_pace = true;
+    outcome = rc_run(&merge);
+    assert_int_equal(outcome.status, LORS_OK);
+    assert_true(outcome.n_resumed > 0);
+    assert_int_equal(outcome.n_unsynced, 0);
+    rm_remove("out");
+}
+
+static int no_journal_opens(const char *path, int flags, mode_t mode)
+{
+    if (strstr(path, "/.lors-journal")) {
+        errno = EIO;
+        return -1;
+    }
+    return real->open(path, flags, mode);
+}
+
+/* A disk that fails to give the journal back may be better another time: what is there stays. */
+static void test_journal_cannot_be_read(void **state)
+{
+    (void)state;
+    rm_options options = RM_OPTIONS_INIT;
+    lors_report_summary summary = {0};
+    interrupt();
+    options.keep_out = options.run.resume = true;
+    options.plan.max_shard_bytes = SHARD_BYTES;
+    table.open = no_journal_opens;
+    rm_merge_fails(TIES, "out", &options, LORS_ERR_IO, ".lors-journal");
+    table.open = real->open;
+    RM_OK(rm_merge(TIES, "out", &options, &summary));
+    assert_true(summary.n_resumed > 0);
     rm_remove("out");
 }
 
@@ -271,6 +320,46 @@ static void test_shards_damaged(void **state)
         rc_outcome outcome = rc_run(&merge);
         assert_int_equal(outcome.status, LORS_OK);
         assert_non_null(strstr(outcome.note, "their bytes are not there"));
+        assert_true(rc_same_outputs("meant", "out"));
+        rm_remove("out");
+    }
+}
+
+static int64_t n_damaged(const char *pattern)
+{
+    glob_t found;
+    assert_int_equal(glob(pattern, 0, NULL, &found), 0);
+    for (size_t i = 0; i < found.gl_pathc; i++) {
+        assert_int_equal(truncate(found.gl_pathv[i], 3), 0);
+    }
+    int64_t n = (int64_t)found.gl_pathc;
+    globfree(&found);
+    return n;
+}
+
+/* Damaged, resumed and interrupted again: the next run goes on from all that is then said to be
+ * kept, whether some of it was damaged or all; also from a tensor of the first run that the second
+ * had written again, and not noted yet. */
+static void test_interrupted_again(void **state)
+{
+    (void)state;
+    static const char *const patterns[] = {STAGING "/model-00001-of-*", STAGING "/model-*"};
+    for (int p = 0; p < 2; p++) {
+        rc_merge merge = {.recipe = TIES, .out = "out", .n_threads = 1, .max_shard = SHARD_BYTES};
+        rc_outcome outcome = {0};
+        long long n_kept = 0;
+        merge.resume = true;
+        for (int i = 0; i < 50 && !strstr(outcome.sentence, "--resume"); i++) {
+            interrupt(); /* the run after it may be through, or stopped at nothing */
+            assert_true(n_damaged(patterns[p]) > 0);
+            merge.cancel_at = p == 0 ? 12 + i % 6 : 1 + i % 4;
+            outcome = rc_run(&merge);
+        }
+        assert_int_equal(sscanf(outcome.sentence, "interrupted: %lld of ", &n_kept), 1);
+        merge.cancel_at = 0;
+        outcome = rc_run(&merge);
+        assert_int_equal(outcome.status, LORS_OK);
+        assert_true(outcome.n_resumed >= n_kept);
         assert_true(rc_same_outputs("meant", "out"));
         rm_remove("out");
     }
@@ -343,8 +432,11 @@ int main(void)
         TEST(test_types),
         TEST(test_other_bytes),
         TEST(test_cancelled_while_resuming),
+        TEST(test_resumed_is_synced),
+        TEST(test_journal_cannot_be_read),
         TEST(test_other_seed),
         TEST(test_shards_damaged),
+        TEST(test_interrupted_again),
         TEST(test_stages_are_not_resumed),
         TEST(test_stages_that_cannot_begin),
     };
