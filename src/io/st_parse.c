@@ -179,8 +179,8 @@ static lors_status check_size(parser *p, const tensor_fields *fields, uint64_t *
 /* ---- All tensors --------------------------------------------------------------------------- */
 
 /* No header within its limit has room for more tensors than that, however short their names. */
-static const char shortest[] = "\"\":{\"dtype\":\"U8\",\"shape\":[],\"data_offsets\":[0,0]},";
-_Static_assert(LORS_ST_MAX_HEADER / (sizeof shortest - 1) <= LORS_ST_MAX_TENSORS, "two limits");
+#define SHORTEST "\"\":{\"dtype\":\"U8\",\"shape\":[],\"data_offsets\":[0,0]},"
+_Static_assert(LORS_ST_MAX_HEADER / (sizeof SHORTEST - 1) <= LORS_ST_MAX_TENSORS, "two limits");
 
 /* Room for one more tensor. */
 static lors_status grow(parser *p)
