@@ -3,10 +3,10 @@
 #
 #   tests/coverage/run.sh
 #
-# 10 minutes on two cores. Builds with gcc's counters into build-coverage/, runs the tests that
-# reach src/ and the fault loops of memory and files at every point, and writes the figures to
-# tests/coverage/figures.json. Fails if a test fails or a figure is below its goal. The branches
-# that were never taken: tests/coverage/figures.py build-coverage --open io/staging
+# 15 minutes on two cores. Builds with gcc's counters into build-coverage/, runs the tests that
+# reach src/ and the fault loops of memory, files and operations at every point, and writes the
+# figures to tests/coverage/figures.json. Fails if a test fails or a figure is below its goal. The
+# branches that were never taken: tests/coverage/figures.py build-coverage --open io/staging
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 source scripts/install-deps
@@ -39,6 +39,7 @@ ctest --test-dir "$build" --output-on-failure -R '^(bad|faults_kill)$' || failed
 loop memory &
 loop files || failed=1
 wait $! || failed=1
+loop ops || failed=1
 tail -n 3 "$build"/loops/*/log
 
 python3 tests/coverage/figures.py "$build" --json tests/coverage/figures.json \

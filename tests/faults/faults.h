@@ -1,8 +1,8 @@
 /* faults.h - what the fault loops share: one small merge, the table that fails, and what is said.
  *
- * A part (memory, files, kill, power) repeats the merge of scene.c with one thing going wrong, at
- * every point where it can, and looks at what is left. A point has a name that is the same in every
- * run, so that each failure can be had again alone. */
+ * A part (memory, ops, files, kill, power) repeats the merge of scene.c with one thing going wrong,
+ * at every point where it can, and looks at what is left. A point has a name that is the same in
+ * every run, so that each failure can be had again alone. */
 #ifndef LORS_TESTS_FAULTS_H
 #define LORS_TESTS_FAULTS_H
 
@@ -43,8 +43,12 @@ uint64_t n_failed_points(void);
 bool wanted(const options *o, uint64_t index, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* What is leaked, here or in one of the last n points, fails the point; with a sanitizer only. */
+void check_leaks(uint64_t n);
+
 /* The parts; each prints its counts as one line. */
 void run_memory(const options *o);
+void run_ops(const options *o);
 void run_files(const options *o);
 void run_kill(const options *o);
 void run_power(const options *o);
@@ -58,6 +62,9 @@ void die(const char *file, int line, const char *what, const char *format, ...)
 
 /* Write the models into the current folder, and learn what the old and the new output are. */
 void scene_init(void);
+/* From now on another merge of its own result: of this recipe (NULL: the scene's), on this device,
+ * in so much memory (0: plenty). What VARIANT_RESUME finds is the scene's. */
+void scene_use(const char *recipe, const char *device, uint64_t max_memory, bool exact);
 /* The folder `place` as it is before a run of this variant. */
 void scene_reset(variant v);
 /* Recipe, plan and run, into place/out. VARIANT_RESUME: with `resume`. */

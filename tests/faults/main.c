@@ -3,9 +3,9 @@
  *   fault_loops PART [--variant NAME] [--stride N] [--states N] [--without PATH]
  *   fault_loops --only 'POINT'     one point, as a failure named it
  *
- * PART is memory, files, kill or power. All points are tried, or with --stride every so many. Works
- * in a folder of /dev/shm where there is one, since it makes and removes very many files, else in
- * the current one. Exit 1 if any point failed. */
+ * PART is memory, ops, files, kill or power. All points are tried, or with --stride every so many.
+ * Works in a folder of /dev/shm where there is one, since it makes and removes very many files,
+ * else in the current one. Exit 1 if any point failed. */
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -23,8 +23,11 @@ enum { SECONDS_PER_POINT = 60, FAILURES_SHOWN = 20 };
 static const struct {
     const char *name;
     void (*run)(const options *o);
-} parts[] = {
-    {"memory", run_memory}, {"files", run_files}, {"kill", run_kill}, {"power", run_power}};
+} parts[] = {{"memory", run_memory},
+             {"ops", run_ops},
+             {"files", run_files},
+             {"kill", run_kill},
+             {"power", run_power}};
 enum { N_PARTS = sizeof parts / sizeof *parts };
 
 static const char *const variant_names[] = {"new", "replace", "two-steps", "resume"};
@@ -98,6 +101,16 @@ void die(const char *file, int line, const char *what, const char *format, ...)
     exit(1);
 }
 
+/* Of a sanitizer; elsewhere leaks are not looked for. */
+int __lsan_do_recoverable_leak_check(void) __attribute__((weak));
+
+void check_leaks(uint64_t n)
+{
+    if (__lsan_do_recoverable_leak_check && __lsan_do_recoverable_leak_check()) {
+        fail_point("a leak, here or in one of the last %llu points", (unsigned long long)n);
+    }
+}
+
 /* --- crashes and hangs ----------------------------------------------------------------------- */
 
 /* A sanitizer ends the program without a signal: it is asked to tell, where there is one. */
@@ -155,8 +168,9 @@ static void find_work(void)
 
 static void usage(void)
 {
-    fprintf(stderr, "usage: fault_loops memory|files|kill|power [--variant new|replace|two-steps|"
-                    "resume] [--stride N] [--states N] [--without PATH] | --only 'POINT'\n");
+    fprintf(stderr, "usage: fault_loops memory|ops|files|kill|power [--variant new|replace|"
+                    "two-steps|resume] [--stride N] [--states N] [--without PATH] | --only "
+                    "'POINT'\n");
     exit(2);
 }
 

@@ -7,9 +7,6 @@
 #include "base/memory.h"
 #include "faults.h"
 
-/* Of a sanitizer; elsewhere leaks are not looked for. */
-int __lsan_do_recoverable_leak_check(void) __attribute__((weak));
-
 enum { LEAKS_EVERY = 64 };
 #define NEVER UINT64_MAX
 
@@ -56,13 +53,6 @@ static uint64_t fail_allocation(variant v, uint64_t n, bool sticky)
     }
     scene_check(v, status);
     return n_made;
-}
-
-static void check_leaks(uint64_t n)
-{
-    if (__lsan_do_recoverable_leak_check && __lsan_do_recoverable_leak_check()) {
-        fail_point("a leak, here or in one of the last %llu points", (unsigned long long)n);
-    }
 }
 
 /* The same of looking at an output: verify and compare. */

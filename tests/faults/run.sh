@@ -3,7 +3,7 @@
 #
 #   tests/faults/run.sh [STATES]     states of the disk after each operation; 150
 #
-# 10 to 20 minutes on two cores. Builds into build-faults/, prints a line for every part and
+# 15 to 25 minutes on two cores. Builds into build-faults/, prints a line for every part and
 # variant, and writes the figures to build-faults/figures.json. Fails if any point fails.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -27,7 +27,7 @@ run() {
 
 cd "$build"
 start=$SECONDS
-run memory kill >first.log 2>&1 &
+run memory ops kill >first.log 2>&1 &
 run files power >second.log 2>&1 || failed=1
 wait $! || failed=1
 cat first.log second.log

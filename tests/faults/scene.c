@@ -33,6 +33,13 @@ static const char left_in[] = "place/.out.lors-staging";
 
 static tree old_output, new_output, left_behind;
 
+/* The merge at hand. */
+static struct {
+    const char *recipe, *device;
+    uint64_t max_memory;
+    bool exact;
+} now = {recipe_text, "cpu", 0, false};
+
 /* run_models.c asks for it. */
 void rm_check_ok(lors_status status, const char *what, const char *file, int line)
 {
@@ -78,7 +85,9 @@ static lors_status merge(const char *text, uint64_t shard_bytes, const lors_run_
     lors_plan *plan = NULL;
     lors_report *report = NULL;
     char *shown = NULL;
-    plan_options.device = "cpu";
+    plan_options.device = now.device;
+    plan_options.max_memory_bytes = now.max_memory;
+    plan_options.exact = now.exact;
     plan_options.n_threads = n_threads;
     plan_options.max_shard_bytes = shard_bytes;
     lors_status status = lors_recipe_parse("recipe", text, strlen(text), NULL, &recipe);
@@ -110,7 +119,22 @@ static lors_run_options run_options(variant v)
 lors_status scene_merge(variant v, int n_threads)
 {
     lors_run_options how = run_options(v);
-    return merge(recipe_text, 3000, &how, n_threads);
+    return merge(now.recipe, 3000, &how, n_threads);
+}
+
+void scene_use(const char *recipe, const char *device, uint64_t max_memory, bool exact)
+{
+    now.recipe = recipe ? recipe : recipe_text;
+    now.device = "cpu";
+    now.max_memory = 0;
+    now.exact = exact;
+    begin_point("scene", VARIANT_REPLACE, "%s", now.recipe);
+    scene_reset(VARIANT_REPLACE);
+    tree_clear(&new_output);
+    RM_OK(scene_merge(VARIANT_REPLACE, 1));
+    NEED(tree_read("place/out", &new_output), "the new output");
+    now.device = device;
+    now.max_memory = max_memory;
 }
 
 lors_status scene_merge_again(int n_threads)

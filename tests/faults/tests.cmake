@@ -2,10 +2,19 @@
 # every so many points; all of them: tests/faults/run.sh.
 set(faults_here ${CMAKE_CURRENT_LIST_DIR})
 file(GLOB sources CONFIGURE_DEPENDS ${faults_here}/*.c)
-list(FILTER sources EXCLUDE REGEX "/heap\\.c$")
+list(FILTER sources EXCLUDE REGEX "/(heap|library)\\.c$")
 add_executable(fault_loops ${sources} ${CMAKE_CURRENT_SOURCE_DIR}/run/run_models.c)
 target_include_directories(fault_loops PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/run)
 target_link_libraries(fault_loops PRIVATE lors_inside)
+
+# The device of the part `ops` comes out of a library, which asks the program for its table.
+add_library(fault_device MODULE ${faults_here}/library.c)
+set_target_properties(fault_device PROPERTIES PREFIX "")
+target_include_directories(fault_device PRIVATE ${all_rooms})
+target_link_libraries(fault_device PRIVATE ${CMAKE_DL_LIBS})
+set_target_properties(fault_loops PROPERTIES ENABLE_EXPORTS ON)
+target_compile_definitions(fault_loops PRIVATE FAULT_DEVICE="$<TARGET_FILE:fault_device>")
+add_dependencies(fault_loops fault_device)
 
 # lors_fault_loop(PART STRIDE [FURTHER OPTIONS])
 function(lors_fault_loop part stride)
@@ -14,6 +23,7 @@ function(lors_fault_loop part stride)
 endfunction()
 
 lors_fault_loop(memory 11)
+lors_fault_loop(ops 101)
 lors_fault_loop(files 7)
 lors_fault_loop(kill 2)
 lors_fault_loop(power 5)
