@@ -103,7 +103,8 @@ LORS_API void lors_plan_stage(const lors_plan *plan, int32_t index, lors_stage_i
 LORS_API int32_t lors_plan_warning_count(const lors_plan *plan);
 LORS_API const char *lors_plan_warning(const lors_plan *plan, int32_t index);
 
-/* The whole plan as JSON text (UTF-8, two-space indent). Free with lors_text_free. */
+/* The whole plan as JSON text (UTF-8, two-space indent, a last newline). Free with
+ * lors_text_free. */
 LORS_API lors_status lors_plan_json(const lors_plan *plan, char **out);
 LORS_API void lors_text_free(char *text); /* NULL is allowed */
 

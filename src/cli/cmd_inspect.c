@@ -61,9 +61,9 @@ static void show_table(lors_checkpoint *checkpoint)
     totals sum = count_totals(checkpoint);
     char size[32];
     cli_table(columns, sizeof columns / sizeof columns[0], n_tensors, fill_tensor, checkpoint);
-    cli_out("\n%" PRId64 " tensor%s, %" PRIu64 " elements, %s in %" PRId32 " file%s\n", n_tensors,
-            n_tensors == 1 ? "" : "s", sum.n_elements, cli_format_bytes(sum.n_bytes, size), n_files,
-            n_files == 1 ? "" : "s");
+    cli_out("\n%" PRId64 " tensor%s, %" PRIu64 " element%s, %s in %" PRId32 " file%s\n", n_tensors,
+            n_tensors == 1 ? "" : "s", sum.n_elements, sum.n_elements == 1 ? "" : "s",
+            cli_format_bytes(sum.n_bytes, size), n_files, n_files == 1 ? "" : "s");
 }
 
 static json_t *tensor_json(const lors_tensor_info *info, bool *failed)

@@ -75,8 +75,8 @@ static void show_findings(const lors_report_summary *sum)
     cli_out("  update lost to rounding  %.2f %%\n", 100.0 * sum->rounding_loss);
     cli_out("  zero task vectors        %" PRId64 "\n", sum->n_zero_task_vectors);
     if (sum->n_rechecked > 0)
-        cli_out("  computed twice           %" PRId64 " tensors, the same bytes\n",
-                sum->n_rechecked);
+        cli_out("  computed twice           %" PRId64 " tensor%s, the same bytes\n",
+                sum->n_rechecked, sum->n_rechecked == 1 ? "" : "s");
     if (sum->n_rechecked > 0 && sum->n_low_rank > 0)
         cli_out("  low rank, of its bound   %.2g at most\n", sum->worst_ratio);
     if (sum->n_input_nonfinite > 0)
@@ -102,7 +102,7 @@ static void show_summary(const lors_plan *plan, const lors_report *report, const
             " weighted, %" PRId64 " copied\n",
             sum.n_tensors, sum.n_method, sum.n_weighted, sum.n_copied);
     cli_out("  time                     %.2f s, %s (%s read, %s written)\n", sum.seconds,
-            cli_format_rate(sum.seconds > 0.0 ? moved / sum.seconds : 0.0, rate),
+            cli_format_rate(moved / sum.seconds, rate),
             cli_format_bytes(sum.read_bytes, read), cli_format_bytes(sum.written_bytes, written));
     cli_out("  threads together         read %.2f s, compute %.2f s, write %.2f s; at the end hash "
             "and commit %.2f s\n",
@@ -121,8 +121,6 @@ static int show_json(const lors_report *report)
     if (status != LORS_OK)
         return cli_fail(status);
     cli_out("%s", text);
-    if (!text[0] || text[strlen(text) - 1] != '\n')
-        cli_out("\n");
     lors_text_free(text);
     return 0;
 }

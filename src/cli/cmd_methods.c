@@ -60,8 +60,6 @@ static void describe_range(const lors_param_info *param, cli_cell out)
         snprintf(high, sizeof high, "%g", param->maximum);
     if (!has_high)
         cli_fill(out, "%s %s", param->minimum_open ? ">" : ">=", low);
-    else if (!has_low)
-        cli_fill(out, "<= %s", high);
     else
         cli_fill(out, "%s to %s%s", low, high, param->minimum_open ? ", not the first" : "");
 }
@@ -80,11 +78,10 @@ static void show_formula(const char *text)
 {
     for (;;) {
         int n_bytes = (int)strcspn(text, "\n");
-        cli_out(n_bytes ? "  %.*s\n" : "%.*s\n", n_bytes, text);
+        cli_out("  %.*s\n", n_bytes, text);
         text += n_bytes;
-        if (!*text || !text[1]) /* a last newline opens no line */
+        if (!*text++)
             return;
-        ++text;
     }
 }
 

@@ -50,8 +50,8 @@ static int run(int argc, char **argv)
     if (status != LORS_OK)
         return cli_fail(status);
     if (!settings.json && !settings.quiet)
-        cli_out("%s: %" PRId64 " file%s, %s, as written\n", cli_escape(arguments.items[0], shown),
-                n_files, n_files == 1 ? "" : "s", cli_format_bytes(n_bytes, size));
+        cli_out("%s: %" PRId64 " files, %s, as written\n", cli_escape(arguments.items[0], shown),
+                n_files, cli_format_bytes(n_bytes, size)); /* weights, recipe and card at least */
     return exit_code;
 }
 

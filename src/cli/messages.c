@@ -21,7 +21,7 @@ static struct {
  * would land in a model. A descriptor that cannot be written keeps the place and reports. */
 static void hold_descriptor(int descriptor, int flags)
 {
-    if (fcntl(descriptor, F_GETFD) == -1 && errno == EBADF) {
+    if (fcntl(descriptor, F_GETFD) == -1) { /* for no other reason than that it is closed */
         int opened = open("/dev/null", flags);
         (void)opened; /* lower numbers are taken: it is `descriptor`, or there is nothing to do */
     }
@@ -134,7 +134,9 @@ static void print_message(const message_kind *kind, const char *format, va_list 
     const char *line;
     if (vasprintf(&text, format, arguments) < 0)
         text = NULL;
-    fflush(stdout); /* on a terminal both streams mix: keep the order in which things happened */
+    /* On a terminal both streams mix: keep the order in which things happened. */
+    errno = 0;
+    note_out_result(fflush(stdout) == 0);
     cli_redraw("");
     line = text ? text : "out of memory";
     do {

@@ -311,15 +311,12 @@ static int parse_short(parser *self, const char *letters)
     for (; *letters; ++letters) {
         const cli_option *option = find_short(self->command, *letters);
         char one[2] = {*letters, '\0'}, shown[CLI_ESCAPED_MAX];
-        int result;
         if (!option)
             return cli_fail_usage(self->command->name, "%s: there is no option -%s",
                                   self->command->name, cli_escape(one, shown));
         if (option->kind != CLI_FLAG)
             return take_value(self, option, letters[1] ? letters + 1 : NULL);
-        result = store(self, option, NULL);
-        if (result != GO_ON)
-            return result;
+        store(self, option, NULL); /* a flag is always stored */
     }
     return GO_ON;
 }

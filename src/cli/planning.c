@@ -144,8 +144,6 @@ static int show_json(const lors_plan *plan)
     if (status != LORS_OK)
         return cli_fail(status);
     cli_out("%s", text);
-    if (!text[0] || text[strlen(text) - 1] != '\n')
-        cli_out("\n");
     lors_text_free(text);
     return 0;
 }

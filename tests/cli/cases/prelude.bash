@@ -10,6 +10,25 @@ models() {
     tiny --name fr --delta-of base --seed 3 --rank 2
 }
 
+# weights NAME TENSOR ...: NAME.safetensors of tensors such as w=F32:2x3:1,2,nan; the last value
+# fills what is left.
+weights() {
+    python3 - "$@" <<'END'
+import math, os, sys
+sys.path.insert(0, os.environ["SOURCE"] + "/tests/support")
+import tiny_models
+tensors = []
+for word in sys.argv[2:]:
+    name, _, what = word.partition("=")
+    dtype, shape, values = what.split(":")
+    shape = [int(side) for side in shape.split("x") if side]
+    values = [float(value) for value in values.split(",")]
+    values += values[-1:] * (math.prod(shape) - len(values))
+    tensors.append((name, dtype, shape, tiny_models.encode(values, dtype)))
+tiny_models.write_safetensors(f"{sys.argv[1]}.safetensors", tensors)
+END
+}
+
 # recipe [LINE ...]: the recipe of most cases, and more lines.
 recipe() {
     cat >recipe.yaml <<'END'
