@@ -33,6 +33,7 @@ if(NOT LORS_SANITIZE AND TARGET lors)
     find_package(Python3 COMPONENTS Interpreter QUIET)
     add_library(fault_heap MODULE ${faults_here}/heap.c)
     set_target_properties(fault_heap PROPERTIES PREFIX "")
+    target_link_libraries(fault_heap PRIVATE ${CMAKE_DL_LIBS})
     if(Python3_FOUND)
         add_test(NAME faults_heap COMMAND Python3::Interpreter ${faults_here}/heap.py
                                           $<TARGET_FILE:lors> $<TARGET_FILE:fault_heap>
