@@ -145,7 +145,7 @@ static double ratio(double deviation, double allowed)
     if (isnan(deviation)) {
         return INFINITY;
     }
-    return deviation <= 0 ? 0 : allowed > 0 ? deviation / allowed : INFINITY;
+    return deviation <= 0 ? 0 : deviation / allowed;
 }
 
 static double judge(const float *x, const float *low, const float *best, int64_t n,
@@ -162,10 +162,10 @@ static double judge(const float *x, const float *low, const float *best, int64_t
     if (first == 0) {
         return excess; /* all or nothing is kept: there is no spectrum to compare */
     }
-    double values = fmax(fabs(c->sigma_first - first), fabs(c->sigma_last - best_of->sigma_last));
-    values = fmax(values, fabs(c->sigma_next - best_of->sigma_next));
     double worst = fmax(excess, ratio(c->orthogonality, 1e-5));
-    worst = fmax(worst, ratio(values, 1e-5 * first));
+    worst = fmax(worst, ratio(fabs(c->sigma_first - first), 1e-5 * first));
+    worst = fmax(worst, ratio(fabs(c->sigma_last - best_of->sigma_last), 1e-5 * first));
+    worst = fmax(worst, ratio(fabs(c->sigma_next - best_of->sigma_next), 1e-5 * first));
     if (best_of->gap >= 1e-2) {
         worst = fmax(worst, ratio(distance(low, best, n), 1e-5 * norm + least));
     }

@@ -48,6 +48,7 @@ void check_leaks(uint64_t n);
 
 /* The parts; each prints its counts as one line. */
 void run_memory(const options *o);
+void run_planning(const options *o); /* of `memory`, too */
 void run_ops(const options *o);
 void run_files(const options *o);
 void run_kill(const options *o);

@@ -131,4 +131,5 @@ void run_memory(const options *o)
         run_variant(o, v);
     }
     run_looking(o);
+    run_planning(o);
 }
