@@ -65,13 +65,13 @@ static void describe_cpu(void)
 static bool path_beside(const char *relative, char *out, size_t n_bytes)
 {
     Dl_info self;
-    if (!dladdr(cpu_detail, &self) || !self.dli_fname) {
+    if (!dladdr(cpu_detail, &self)) {
         return false;
     }
     const char *slash = strrchr(self.dli_fname, '/');
     int folder = slash ? (int)(slash - self.dli_fname) : 1;
     int n = snprintf(out, n_bytes, "%.*s/%s", folder, slash ? self.dli_fname : ".", relative);
-    return n > 0 && (size_t)n < n_bytes && access(out, F_OK) == 0;
+    return (size_t)n < n_bytes && access(out, F_OK) == 0;
 }
 
 static bool has_driver(void)
@@ -106,8 +106,7 @@ static void *load_library(void)
     if (!library && name != path && !wish) {
         snprintf(reason, sizeof reason, "this build has no CUDA backend (" LIBRARY ")");
     } else if (!library) {
-        const char *why = dlerror();
-        snprintf(reason, sizeof reason, "the CUDA backend cannot be loaded: %s", why ? why : name);
+        snprintf(reason, sizeof reason, "the CUDA backend cannot be loaded: %s", dlerror());
     }
     return library;
 }
@@ -201,7 +200,7 @@ static lors_status choose_list(const char *list, lors_backend_choice *out)
     if (strcmp(list, "all") == 0) {
         int32_t most = cuda->n_devices < LORS_CHOICE_MAX ? cuda->n_devices : LORS_CHOICE_MAX;
         for (int32_t i = 0; i < most; i++) {
-            LORS_TRY(choose_gpu(i, out));
+            choose_gpu(i, out); /* none is missing, or named twice */
         }
         return LORS_OK;
     }

@@ -385,6 +385,40 @@ static void the_reference_sees_errors(ops_bench *bench)
     reference->close(backend);
 }
 
+/* What LAPACK and BLAS could not count is refused before anything is touched. */
+static void what_is_too_long_is_refused(ops_bench *bench)
+{
+    const int64_t most = (int64_t)INT32_MAX + 1;
+    double values[1];
+    bool solved = true;
+    if (strcmp(bench->ops->name, "cpu") != 0) {
+        return;
+    }
+    for (int which = 0; which < 5; which++) {
+        lors_product p = {.rows = 1, .cols = 1, .depth = 1, .ld = 1, .alpha = 1};
+        int64_t *lengths[] = {&p.rows, &p.cols, &p.ld, &p.left.ld, &p.right.ld};
+        p.left.ld = p.right.ld = 1;
+        *lengths[which] = most;
+        assert_int_equal(bench->ops->multiply(bench->queue, LORS_NO_VIEW, &p), LORS_ERR_LIMIT);
+    }
+    for (int which = 0; which < 2; which++) {
+        int64_t n = which ? most : 32001;
+        assert_int_equal(bench->ops->eigen(bench->queue, LORS_NO_VIEW, n, 1, LORS_NO_VIEW, values,
+                                           LORS_NO_VIEW),
+                         LORS_ERR_LIMIT);
+        assert_int_equal(bench->ops->solve(bench->queue, LORS_NO_VIEW, which ? most : 1, 0,
+                                           LORS_NO_VIEW, which ? 1 : most, &solved, LORS_NO_VIEW),
+                         LORS_ERR_LIMIT);
+        assert_false(solved);
+        lors_rank rank = {1, 0, false};
+        lors_certificate certificate;
+        assert_int_equal(bench->ops->truncate_rank(bench->queue, LORS_NO_VIEW, LORS_NO_VIEW, 0, 1,
+                                                   which ? most : 1, which ? 1 : most, &rank,
+                                                   LORS_NO_VIEW, &certificate),
+                         LORS_ERR_LIMIT);
+    }
+}
+
 int main(void)
 {
     static const ops_case cases[] = {
@@ -397,6 +431,7 @@ int main(void)
         {"what_is_not_definite_has_none", what_is_not_definite_has_none},
         {"rows_are_multiplied", rows_are_multiplied},
         {"the_reference_sees_errors", the_reference_sees_errors},
+        {"what_is_too_long_is_refused", what_is_too_long_is_refused},
     };
     return ops_run("dense", cases, sizeof cases / sizeof *cases);
 }

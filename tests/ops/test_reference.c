@@ -156,6 +156,64 @@ static void rows_in_f32_are_judged(ops_bench *bench)
     end(&j);
 }
 
+/* Eigenvalues that are off, and vectors that are the same one twice. */
+static lors_status wrong_eigen(lors_queue *queue, lors_view matrix, int64_t n, int64_t count,
+                               lors_view vectors, double *values, lors_view scratch)
+{
+    double *rows = honest->host_bytes(vectors);
+    LORS_TRY(honest->eigen(queue, matrix, n, count, vectors, values, scratch));
+    values[0] += planted == FAULT_FIRST ? 1 : 0;
+    if (planted == FAULT_ANGLE) {
+        memcpy(rows, rows + n, (size_t)n * sizeof *rows);
+    }
+    return LORS_OK;
+}
+
+static lors_status wrong_solve(lors_queue *queue, lors_view matrix, int64_t n, double shift,
+                               lors_view x, int64_t rows, bool *solved, lors_view scratch)
+{
+    const double factor = NAN;
+    LORS_TRY(honest->solve(queue, matrix, n, shift, x, rows, solved, scratch));
+    return planted == FAULT_FIRST ? honest->scale_rows(queue, x, 1, n, n, &factor) : LORS_OK;
+}
+
+static void spectra_and_solutions_are_judged(ops_bench *bench)
+{
+    judging j;
+    begin(&j, bench);
+    j.device.eigen = wrong_eigen;
+    j.device.solve = wrong_solve;
+    const fault faults[] = {FAULT_NONE, FAULT_FIRST, FAULT_ANGLE};
+    for (int i = 0; i < (bench->ops->unified ? 3 : 2); i++) {
+        double values[4];
+        bool solved;
+        planted = faults[i];
+        fill(&j, 0, 4);
+        assert_int_equal(j.ops->eigen(j.queue, at(&j, 0), 4, 4, at(&j, 1), values, at(&j, 2)),
+                         planted == FAULT_NONE ? LORS_OK : LORS_ERR_NUMERICS);
+        fill(&j, 0, 4);
+        fill(&j, 1, 2);
+        assert_int_equal(j.ops->solve(j.queue, at(&j, 0), 4, 0, at(&j, 1), 4, &solved, at(&j, 2)),
+                         planted == FAULT_FIRST ? LORS_ERR_NUMERICS : LORS_OK);
+    }
+    end(&j);
+}
+
+/* No rows at all, and rows that lie further apart than the CPU's BLAS can count. */
+static void odd_products_are_passed_on(ops_bench *bench)
+{
+    judging j;
+    begin(&j, bench);
+    fill(&j, 0, 4);
+    lors_factor factor = {.x = at(&j, 0), .wide = true, .ld = 4};
+    lors_product p = {factor, factor, 0, 4, 4, 4, 1, 0, false, at(&j, 2)};
+    assert_ok(j.ops->multiply(j.queue, at(&j, 1), &p));
+    p.rows = 1;
+    p.left.ld = (int64_t)INT32_MAX + 1;
+    assert_int_equal(j.ops->multiply(j.queue, at(&j, 1), &p), LORS_ERR_LIMIT);
+    end(&j);
+}
+
 static void a_reference_is_of_a_device(ops_bench *bench)
 {
     lors_backend *none = (lors_backend *)bench;
@@ -170,6 +228,8 @@ int main(void)
         {"low_rank_parts_are_judged", low_rank_parts_are_judged},
         {"what_is_no_number_is_not_judged", what_is_no_number_is_not_judged},
         {"rows_in_f32_are_judged", rows_in_f32_are_judged},
+        {"spectra_and_solutions_are_judged", spectra_and_solutions_are_judged},
+        {"odd_products_are_passed_on", odd_products_are_passed_on},
         {"a_reference_is_of_a_device", a_reference_is_of_a_device},
     };
     return ops_run("reference", cases, sizeof cases / sizeof *cases);

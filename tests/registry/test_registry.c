@@ -218,6 +218,10 @@ static void test_odd_names_of_the_program(void **unused)
     assert_int_equal(chdir(work), 0);
     assert_int_equal(unlink("driver/liblors_cuda.so"), 0);
     assert_int_equal(chdir("bin"), 0);
+    copy("/proc/self/maps", "liblors_cuda.so"); /* no library at all */
+    expect_start(ask(program, program, NULL, "1", ""),
+                 "cuda missing: the CUDA backend cannot be loaded: ");
+    copy(FAKE_LIBRARY, "liblors_cuda.so");
     expect_start(ask("./program", "program", NULL, "1", ""), "cuda:0 ready\n");
     memset(name, 'x', 4990);
     memcpy(name + 4980, "/program", 9);
