@@ -156,13 +156,16 @@ static void rows_in_f32_are_judged(ops_bench *bench)
     end(&j);
 }
 
-/* Eigenvalues that are off, and vectors that are the same one twice. */
+/* Eigenvalues that are off or NaN, a vector that is none, and one that is there twice. */
 static lors_status wrong_eigen(lors_queue *queue, lors_view matrix, int64_t n, int64_t count,
                                lors_view vectors, double *values, lors_view scratch)
 {
     double *rows = honest->host_bytes(vectors);
     LORS_TRY(honest->eigen(queue, matrix, n, count, vectors, values, scratch));
-    values[0] += planted == FAULT_FIRST ? 1 : 0;
+    values[0] += planted == FAULT_FIRST ? 1 : planted == FAULT_NEXT ? NAN : 0;
+    if (planted == FAULT_LAST) {
+        rows[0] += 0.5;
+    }
     if (planted == FAULT_ANGLE) {
         memcpy(rows, rows + n, (size_t)n * sizeof *rows);
     }
@@ -183,8 +186,8 @@ static void spectra_and_solutions_are_judged(ops_bench *bench)
     begin(&j, bench);
     j.device.eigen = wrong_eigen;
     j.device.solve = wrong_solve;
-    const fault faults[] = {FAULT_NONE, FAULT_FIRST, FAULT_ANGLE};
-    for (int i = 0; i < (bench->ops->unified ? 3 : 2); i++) {
+    const fault faults[] = {FAULT_NONE, FAULT_FIRST, FAULT_NEXT, FAULT_LAST, FAULT_ANGLE};
+    for (int i = 0; i < (bench->ops->unified ? 5 : 3); i++) {
         double values[4];
         bool solved;
         planted = faults[i];
@@ -199,7 +202,7 @@ static void spectra_and_solutions_are_judged(ops_bench *bench)
     end(&j);
 }
 
-/* No rows at all, and rows that lie further apart than the CPU's BLAS can count. */
+/* No rows or vectors at all, and rows that lie further apart than the CPU's BLAS can count. */
 static void odd_products_are_passed_on(ops_bench *bench)
 {
     judging j;
@@ -208,6 +211,7 @@ static void odd_products_are_passed_on(ops_bench *bench)
     lors_factor factor = {.x = at(&j, 0), .wide = true, .ld = 4};
     lors_product p = {factor, factor, 0, 4, 4, 4, 1, 0, false, at(&j, 2)};
     assert_ok(j.ops->multiply(j.queue, at(&j, 1), &p));
+    assert_ok(j.ops->eigen(j.queue, at(&j, 0), 4, 0, at(&j, 1), NULL, at(&j, 2)));
     p.rows = 1;
     p.left.ld = (int64_t)INT32_MAX + 1;
     assert_int_equal(j.ops->multiply(j.queue, at(&j, 1), &p), LORS_ERR_LIMIT);
