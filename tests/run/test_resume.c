@@ -463,19 +463,17 @@ static void damage(const char *path, int how)
 static void test_damaged_weights(void **unused)
 {
     (void)unused;
-    int64_t n_others = 0;
     make_meant(TIES);
-    for (int how = 0; how < 4; how++) {
+    for (int how = 0, n_others = 0; how < 4; how++) {
         int64_t n_kept = interrupt(TIES);
         for (int nth = 0; weight_file(nth); nth += how == 3 ? 1 : 2) {
             damage(weight_file(nth), how);
         }
         rc_outcome outcome = resume_with(plain(TIES, "out"));
-        assert_true(outcome.n_resumed < n_kept);
         need_note(&outcome, outcome.n_resumed ? "their bytes are not there" : "starting from");
-        n_others += outcome.n_resumed;
+        n_others += outcome.n_resumed > 0; /* of the files between */
+        assert_true(outcome.n_resumed < n_kept && (how < 3 || n_others > 0));
     }
-    assert_true(n_others > 0); /* of the files between */
 }
 
 /* A journal that is cut or flipped anywhere: fewer tensors are kept, or none. */
