@@ -72,7 +72,7 @@ static inline int64_t lors_ceil_div(int64_t n, int64_t by)
 
 enum {
     LORS_MAX_GRID = 4096, /* thread blocks along x: some waves of any card; the rest by strides */
-    LORS_MAX_GRID_Y = 65535, /* along y: the most that a launch takes; the rest by strides */
+    LORS_MAX_GRID_Y = 65535, /* along y: the most that a launch takes; more than models or slices */
 };
 
 /* The thread blocks of a launch over so many items, for each of `n_along_y`. */

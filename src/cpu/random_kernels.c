@@ -52,7 +52,7 @@ static inline void mask_step(uint8_t mask[STEP], uint64_t key, uint64_t group, u
     philox(c, key, group);
     for (int word = 0; word < 4; word++) {
         words below = (words)((c[word] & low) < limit);
-        kept |= below & ((words){0} + (1ull << (8 * word)));
+        kept |= below & ((words){0} + ((uint64_t)1 << (8 * word)));
     }
     for (int counter = 0; counter < COUNTERS; counter++) {
         uint32_t four = (uint32_t)kept[counter];

@@ -96,14 +96,19 @@ static lors_rank largest_rank(const lors_plan *plan, const lors_job *job)
     return rank;
 }
 
+bool lors_plan_keeps_values(const lors_plan *plan, const lors_job *job)
+{
+    return plan->keeps_values && job->def->keeps_values && job->n_ranges <= 1;
+}
+
 /* Of how many tiles are values there? Of all, where one worker does all surveys and keeps them. */
-static uint64_t tiles_of_values(const lors_job *job, uint64_t tile)
+static uint64_t tiles_of_values(const lors_plan *plan, const lors_job *job, uint64_t tile)
 {
     if (!(job->def->uses & LORS_USES_VALUES)) {
         return 0;
     }
-    bool keeps = job->def->keeps_values && job->n_ranges <= 1 && tile > 0;
-    return keeps ? (job->unit_elements + tile - 1) / tile : 1;
+    return lors_plan_keeps_values(plan, job) && tile > 0 ? (job->unit_elements + tile - 1) / tile
+                                                         : 1;
 }
 
 /* base and stack right behind it; what selections need; the method's state of a job that one worker
@@ -120,7 +125,7 @@ static uint64_t carve_tile(const lors_plan *plan, const lors_job *job, lors_view
     call->stack = take(at, &filled, n * slice * sizeof(float));
     call->acc = take(at, &filled, slice * sizeof(double));
     int32_t uses = job->def->uses;
-    call->values = take(at, &filled, tiles_of_values(job, tile) * n * slice * sizeof(float));
+    call->values = take(at, &filled, tiles_of_values(plan, job, tile) * n * slice * sizeof(float));
     call->masks = take(at, &filled, uses & LORS_USES_MASKS ? n * slice : 0);
     call->signs = take(at, &filled, uses & LORS_USES_SIGNS ? slice : 0);
     call->scratch = take(at, &filled, job->def->scratch_bytes ? job->def->scratch_bytes(call) : 0);

@@ -261,17 +261,21 @@ static bool was_tried(const lors_plan *plan, const lors_memory_plan *m)
     return failed->peak > 0 && m->peak + m->device_peak >= failed->peak + failed->device_peak;
 }
 
-/* The largest units for which so many workers and so large batches fit. */
+/* The largest units for which so many workers and so large batches fit; rather without kept values
+ * than smaller ones. */
 static bool try_units(lors_plan *plan, int32_t n_workers, int32_t n_batch)
 {
     bool shared = n_workers > plan->n_devices;
     uint64_t smallest = shared ? SMALLEST_SHARED_UNIT : LORS_UNIT_STEP;
     for (uint64_t unit = LARGEST_UNIT; unit >= smallest; unit /= 2) {
-        lors_memory_plan m = measure(plan, unit, n_workers, n_batch);
-        if (fits(plan, &m) && !was_tried(plan, &m)) {
-            plan->memory = m;
-            plan->unit = unit;
-            return true;
+        for (int keeps = 1; keeps >= 0; keeps--) {
+            plan->keeps_values = keeps;
+            lors_memory_plan m = measure(plan, unit, n_workers, n_batch);
+            if (fits(plan, &m) && !was_tried(plan, &m)) {
+                plan->memory = m;
+                plan->unit = unit;
+                return true;
+            }
         }
     }
     return false;
@@ -302,8 +306,10 @@ static bool find_memory(lors_plan *plan)
 bool lors_plan_shrink(lors_plan *plan)
 {
     lors_memory_plan before = plan->memory;
+    bool kept = plan->keeps_values;
     if (!find_memory(plan)) {
         plan->memory = before;
+        plan->keeps_values = kept;
         measure(plan, plan->unit, before.n_workers, before.n_batch); /* cut the jobs as they were */
         return false;
     }

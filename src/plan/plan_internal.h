@@ -156,6 +156,7 @@ struct lors_plan {
     uint64_t unit;             /* elements, at most, of a unit */
     int32_t n_threads;         /* workers, at most */
     uint64_t max_memory, max_shard_bytes, seed;
+    bool keeps_values; /* there is memory for methods to keep values from survey to survey */
     bool follow_symlinks, has_out_dtype;
     lors_dtype out_dtype;      /* asked for beside the recipe */
     int32_t threads_given;
@@ -164,6 +165,8 @@ struct lors_plan {
     lors_arena *arena;
 };
 
+/* Does one worker make all surveys of this job, and keep what they are made of? */
+bool lors_plan_keeps_values(const lors_plan *plan, const lors_job *job);
 /* Elements of a tile for a unit of `n` elements of the job on this plan's backend. */
 int64_t lors_plan_tile(const lors_plan *plan, const lors_job *job, uint64_t n);
 /* The least multiple of `step` elements that the job's rows, or groups of rows, fill; `step` itself

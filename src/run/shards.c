@@ -150,7 +150,8 @@ static uint64_t begin_hash(lors_run_state *run, int32_t index, int *fd)
     while (shard->hashing && shard->left == 0) {
         pthread_cond_wait(&run->changed, &run->lock);
     }
-    while (!shard->hashing && end == 0 && shard->next_job < run->plan->n_jobs &&
+    while (run->status == LORS_OK && !shard->hashing && end == 0 &&
+           shard->next_job < run->plan->n_jobs &&
            run->plan->jobs[shard->next_job].shard == index && is_written(run, shard->next_job)) {
         const lors_job *job = &run->plan->jobs[shard->next_job++];
         end = job->out_bytes > 0 ? job->out_offset + job->out_bytes : 0;
@@ -170,14 +171,18 @@ static void end_hash(lors_run_state *run, lors_run_shard *shard, uint64_t n_hash
     pthread_mutex_unlock(&run->lock);
 }
 
-/* What has been written, while it is in the system's memory and other workers go on. */
-static lors_status hash_written(lors_run_state *run, int32_t index)
+/* What has been written, while it is in the system's memory and other workers go on. They may wait
+ * for this one: at the end only it goes through all there is. */
+static lors_status hash_written(lors_run_state *run, int32_t index, bool ends)
 {
+    enum { AT_A_TIME = 64 << 20 };
     lors_run_shard *shard = &run->shards[index];
     lors_status status = LORS_OK;
-    uint64_t end = 0;
+    uint64_t end = 0, n_done = 0;
     int fd = -1;
-    while (status == LORS_OK && (end = begin_hash(run, index, &fd)) > 0) {
+    while (status == LORS_OK && (ends || n_done < AT_A_TIME) &&
+           (end = begin_hash(run, index, &fd)) > 0) {
+        n_done += end - shard->n_hashed;
         status = shard->hash ? LORS_OK : lors_sha256_create(&shard->hash);
         if (status == LORS_OK) {
             status = lors_hash_range(shard->hash, fd, shard->path, shard->n_hashed, end);
@@ -233,7 +238,7 @@ lors_status lors_run_shard_sync(lors_run_state *run, int32_t index)
                                 run->plan->shards[index].name)
                     : LORS_OK;
     }
-    lors_status status = ends ? hash_written(run, index) : LORS_OK;
+    lors_status status = ends ? hash_written(run, index, true) : LORS_OK;
     if (status == LORS_OK) {
         status = lors_file_sync(fd, shard->path);
         lost = status != LORS_OK;
@@ -257,13 +262,11 @@ lors_status lors_run_written(lors_run_state *run, int64_t job, uint64_t n_bytes)
     pthread_mutex_unlock(&run->lock);
     if (shard_ends) {
         LORS_TRY(lors_run_shard_sync(run, index));
-    } else if (job_ends) {
-        LORS_TRY(hash_written(run, index));
     }
     if (job_ends) {
         lors_run_journal_add(run, job);
     }
-    return LORS_OK;
+    return job_ends && !shard_ends ? hash_written(run, index, false) : LORS_OK;
 }
 
 void lors_run_shards_free(lors_run_state *run)

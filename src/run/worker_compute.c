@@ -231,7 +231,7 @@ static void move_to_tile(task *t, uint64_t begin)
     call->first = t->unit->first + begin;
     call->count = (int64_t)(left < tile ? left : tile);
     call->values = t->values;
-    if (t->job->def->keeps_values && t->job->n_ranges <= 1) {
+    if (lors_plan_keeps_values(t->w->run->plan, t->job)) {
         uint64_t of_tile = (uint64_t)(call->n_models * call->stride) * sizeof(float);
         call->values = lors_view_at(t->values, begin / tile * of_tile);
     }
@@ -245,7 +245,7 @@ static lors_status tile_phase(task *t, int32_t phase)
     bool final = phase == lors_method_surveys(def, call);
     bool keeps_equal = def->keeps_equal && t->job->n_models > 0 && def->keeps_equal(call);
     lors_view agreeing = keeps_equal ? call->stack : LORS_NO_VIEW;
-    call->has_values = !final && t->job->n_ranges <= 1 && def->keeps_values &&
+    call->has_values = !final && lors_plan_keeps_values(t->w->run->plan, t->job) &&
                        def->keeps_values(call, phase);
     for (uint64_t begin = 0; begin < t->unit->count; begin += (uint64_t)call->tile) {
         move_to_tile(t, begin);
