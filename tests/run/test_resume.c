@@ -27,15 +27,15 @@
 #define STAGING ".out.lors-staging"
 #define JOURNAL STAGING "/.lors-journal"
 
-enum { SHARD_BYTES = 3072, LARGE_ROWS = 2304, LARGE_COLUMNS = 512 };
+enum { LARGE_ROWS = 2304, LARGE_COLUMNS = 512 };
+static uint64_t shard_bytes = 8192; /* three files */
+static int n_tensors;
 
 /* A stand-in for a device is slow. */
 static bool is_thorough(void)
 {
     return getenv("LORS_EMULATED") == NULL;
 }
-
-static int n_tensors;
 
 /* Small tensors, and one that is cut into units where memory is short; in several shards. */
 static void write_family(void)
@@ -61,7 +61,7 @@ static void write_family(void)
 
 static rc_merge plain(const char *recipe, const char *out)
 {
-    return (rc_merge){.recipe = recipe, .out = out, .n_threads = 2, .max_shard = SHARD_BYTES};
+    return (rc_merge){.recipe = recipe, .out = out, .n_threads = 2, .max_shard = shard_bytes};
 }
 
 static void merge_ok(rc_merge merge)
@@ -70,8 +70,7 @@ static void merge_ok(rc_merge merge)
     if (outcome.killed || outcome.status != LORS_OK) {
         fprintf(stderr, "%s\n", outcome.sentence);
     }
-    assert_false(outcome.killed);
-    assert_int_equal(outcome.status, LORS_OK);
+    assert_true(!outcome.killed && outcome.status == LORS_OK);
 }
 
 /* What an uninterrupted run writes, in the folder "meant". */
@@ -341,7 +340,7 @@ static void test_other_recipe_or_options(void **unused)
     need_anew(plain(OTHER, "out"), "the recipe changed since the interrupted run");
     rc_merge merge = plain(TIES, "meant");
     rm_remove("meant");
-    merge.max_shard = SHARD_BYTES / 2;
+    merge.max_shard = shard_bytes / 2;
     merge_ok(merge);
     interrupt(TIES);
     merge.out = "out";
@@ -463,6 +462,7 @@ static void damage(const char *path, int how)
 static void test_damaged_weights(void **unused)
 {
     (void)unused;
+    shard_bytes = 3072; /* six */
     make_meant(TIES);
     for (int how = 0, n_others = 0; how < 4; how++) {
         int64_t n_kept = interrupt(TIES);
@@ -589,10 +589,10 @@ int main(void)
         cmocka_unit_test(test_other_recipe_or_options),
         cmocka_unit_test(test_other_inputs),
         cmocka_unit_test(test_other_version),
-        cmocka_unit_test(test_damaged_weights),
         cmocka_unit_test(test_damaged_journal),
         cmocka_unit_test(test_linked_weights),
         cmocka_unit_test(test_inputs_that_change),
+        cmocka_unit_test(test_damaged_weights), /* last: it changes shard_bytes */
     };
     rm_work_in("resume-work");
     write_family();
