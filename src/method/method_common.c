@@ -61,9 +61,6 @@ uint64_t lors_method_keep_count(double density, uint64_t size)
 
 lors_status lors_method_take_values(lors_call *call)
 {
-    if (call->has_values) {
-        return LORS_OK;
-    }
     if (!call->base.memory) { /* they are task vectors already */
         call->values = call->stack;
         return LORS_OK;

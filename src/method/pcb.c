@@ -146,16 +146,16 @@ static bool keeps_values(const lors_call *call, int32_t pass)
 static lors_status take_scores(lors_call *call)
 {
     lors_contest contest = contest_of(call);
-    return call->has_values
-               ? LORS_OK
-               : call->ops->score(call->queue, call->values, &contest, call->count);
+    return call->ops->score(call->queue, call->values, &contest, call->count);
 }
 
 static lors_status survey(lors_call *call, int32_t pass)
 {
     bool of_scores = pass >= LORS_VALUE_PASSES;
     int32_t own = pass - (of_scores ? LORS_VALUE_PASSES : 0);
-    LORS_TRY(of_scores ? take_scores(call) : lors_method_take_values(call));
+    if (!call->has_values) {
+        LORS_TRY(of_scores ? take_scores(call) : lors_method_take_values(call));
+    }
     for (uint64_t which = 0; which < 2; which++) {
         lors_selection selection = selection_of(call, which);
         LORS_TRY(call->ops->select_count(call->queue, &selection, own, call->values, call->stride,
