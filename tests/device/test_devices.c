@@ -271,14 +271,7 @@ static void write_small_family(void)
     rm_model *base = rm_new();
     rm_fill(rm_add(base, "model.decoder.layers.0.fc1.weight", LORS_F16, 2, 20, 12, 0), 0.05, 9);
     rm_fill(rm_add(base, "model.decoder.layers.0.fc1.bias", LORS_F16, 1, 30, 0, 0), 0.05, 10);
-    for (uint64_t i = 0; i < 5; i++) {
-        rm_model *model = rm_clone(base);
-        if (i > 0) {
-            rm_tune(model, i, 0.001);
-        }
-        rm_write(model, names[i], 1);
-        rm_free(model);
-    }
+    rm_write_tuned(base, names, 5, 0.001);
     rm_free(base);
 }
 

@@ -261,18 +261,23 @@ void rm_tune(rm_model *model, uint64_t seed, double scale)
     }
 }
 
-void rm_write_small_family(void)
+void rm_write_tuned(const rm_model *base, const char *const *folders, int n, double scale)
 {
-    static const char *const folders[] = {"b", "m", "n"};
-    rm_model *base = rm_whisper(LORS_F32, 1);
-    for (uint64_t k = 0; k < 3; k++) {
+    for (int k = 0; k < n; k++) {
         rm_model *model = rm_clone(base);
         if (k > 0) {
-            rm_tune(model, k, 0.02);
+            rm_tune(model, (uint64_t)k, scale);
         }
         rm_write(model, folders[k], 1);
         rm_free(model);
     }
+}
+
+void rm_write_small_family(void)
+{
+    static const char *const folders[] = {"b", "m", "n"};
+    rm_model *base = rm_whisper(LORS_F32, 1);
+    rm_write_tuned(base, folders, 3, 0.02);
     rm_free(base);
 }
 

@@ -45,6 +45,8 @@ void rm_fill(rm_tensor *tensor, double scale, uint64_t seed);
 rm_model *rm_whisper(lors_dtype dtype, uint64_t seed);
 /* Normal noise of this scale on all floating-point tensors but the sinusoid. */
 void rm_tune(rm_model *model, uint64_t seed, double scale);
+/* The base in the first of n folders, and in folder k it tuned with seed k. */
+void rm_write_tuned(const rm_model *base, const char *const *folders, int n, double scale);
 /* A base in folder b, two models tuned from it in m and n, in F32. */
 void rm_write_small_family(void);
 /* Noise that is the same for all tunes of one base where the result is to be in other types:

@@ -48,14 +48,7 @@ static void write_family(void)
         rm_set(large, i, (double)(i % 1009) / 1009);
     }
     n_tensors = base->n;
-    for (uint64_t k = 0; k < 3; k++) {
-        rm_model *model = rm_clone(base);
-        if (k > 0) {
-            rm_tune(model, k, 0.02);
-        }
-        rm_write(model, folders[k], 1);
-        rm_free(model);
-    }
+    rm_write_tuned(base, folders, 3, 0.02);
     rm_free(base);
 }
 
