@@ -9,7 +9,7 @@ enum { THREADS = 256 };
 
 /* lors_contest as plain arrays, without its models of weight 0 in `at`; passed by value. */
 typedef struct contest_args {
-    const float *stack, *base, *bounds, *levels; /* base, levels: NULL where absent */
+    const float *stack, *base, *bounds, *levels, *scores; /* NULL where absent */
     int64_t stride, n;
     double scale;
     int32_t n_models, n_counted;
@@ -71,8 +71,7 @@ static __global__ void balance_kernel(double *acc, contest_args c)
                 continue;
             }
             double d = change(c, c.at[j], i);
-            float score = lors_contest_score(d, total, of, n_competing);
-            double share = lors_contest_share(score, of);
+            double share = lors_contest_share(c.scores[c.at[j] * c.stride + i], of);
             lors_add_exactly(&sum, &sum_lost, lors_contest_term(d, of, c.weights[j], share));
             lors_add_exactly(&shares, &shares_lost, share);
         }
@@ -92,6 +91,7 @@ static lors_status take_args(contest_args *args, const lors_contest *contest, in
     args->base = lors_cuda_at<const float>(contest->base);
     args->bounds = lors_cuda_at<const float>(contest->bounds);
     args->levels = lors_cuda_at<const float>(contest->levels);
+    args->scores = lors_cuda_at<const float>(contest->scores);
     args->stride = contest->stride;
     args->n = n;
     args->scale = contest->scale;

@@ -216,8 +216,9 @@ typedef struct lors_contest {
     int32_t n_models;
     const double *weights; /* [n_models], host */
     lors_view bounds;      /* f32 [2][n_models]: low and high of each model's magnitudes */
-    lors_view levels;      /* f32 [2][n_models]: least and most of its scores; not of `score` */
-    double scale;          /* of the result */
+    lors_view levels, scores; /* of `balance`: f32 [2][n_models], least and most of each model's
+                                 scores; f32 [n_models][stride], as `score` gave them */
+    double scale;             /* of the result of `balance` */
 } lors_contest;
 
 /* Random masks that depend on ranks: in each row of n_cols elements the magnitudes are ranked from
@@ -235,6 +236,7 @@ typedef struct lors_selection {
     lors_view state; /* n_slices times select_bytes(total), LORS_VIEW_ALIGN */
     uint64_t total;  /* values of a slice */
     int32_t n_slices;
+    bool shared;     /* queues may count at once */
 } lors_selection;
 
 /* Rank asked for: a count, or (energy > 0) the least count that keeps this share of the energy. */

@@ -28,6 +28,12 @@ LORS_BOTH double lors_double_of(uint64_t bits)
     return value;
 }
 
+/* a + b x + c x^2 + d x^3: the two halves can be computed at once, and several of these. */
+LORS_BOTH double lors_cubic(double a, double b, double c, double d, double x, double x2)
+{
+    return (a + b * x) + x2 * (c + d * x);
+}
+
 /* e^x = scale (1 + rest), scale a power of two, |rest| < 0.42; for x from -708 to 709. */
 typedef struct lors_power {
     double scale, rest;
@@ -40,20 +46,14 @@ LORS_BOTH lors_power lors_power_of(double x)
     double shifted = x * 0x1.71547652b82fep+0 + 0x1.8p52, k = shifted - 0x1.8p52;
     double high = x - k * LORS_LOG2_HIGH, low = k * LORS_LOG2_LOW;
     double r = high - low, lost = (high - r) - low;
-    double sum = 1.0 / 6227020800;
-    sum = sum * r + 1.0 / 479001600;
-    sum = sum * r + 1.0 / 39916800;
-    sum = sum * r + 1.0 / 3628800;
-    sum = sum * r + 1.0 / 362880;
-    sum = sum * r + 1.0 / 40320;
-    sum = sum * r + 1.0 / 5040;
-    sum = sum * r + 1.0 / 720;
-    sum = sum * r + 1.0 / 120;
-    sum = sum * r + 1.0 / 24;
-    sum = sum * r + 1.0 / 6;
-    sum = sum * r + 1.0 / 2;
+    double r2 = r * r, r4 = r2 * r2;
+    double first = lors_cubic(1.0 / 2, 1.0 / 6, 1.0 / 24, 1.0 / 120, r, r2);
+    double second = lors_cubic(1.0 / 720, 1.0 / 5040, 1.0 / 40320, 1.0 / 362880, r, r2);
+    double third = lors_cubic(1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800, r,
+                              r2);
+    double sum = first + r4 * (second + r4 * third);
     lors_power power = {lors_double_of((lors_bits_of_double(shifted) + 1023) << 52),
-                        r + (lost + r * r * sum)};
+                        r + (lost + r2 * sum)};
     return power;
 }
 
@@ -88,16 +88,10 @@ LORS_BOTH double lors_log_ratio(double p, double q)
     double m = lors_double_of(bits - ((biased - 1023) << 52));
     double f = biased == 1023 ? (p - q) / q : m - 1;
     double s = f / (2 + f), z = s * s;
-    double sum = 2.0 / 21;
-    sum = sum * z + 2.0 / 19;
-    sum = sum * z + 2.0 / 17;
-    sum = sum * z + 2.0 / 15;
-    sum = sum * z + 2.0 / 13;
-    sum = sum * z + 2.0 / 11;
-    sum = sum * z + 2.0 / 9;
-    sum = sum * z + 2.0 / 7;
-    sum = sum * z + 2.0 / 5;
-    sum = sum * z + 2.0 / 3;
+    double z2 = z * z, z4 = z2 * z2;
+    double first = lors_cubic(2.0 / 3, 2.0 / 5, 2.0 / 7, 2.0 / 9, z, z2);
+    double second = lors_cubic(2.0 / 11, 2.0 / 13, 2.0 / 15, 2.0 / 17, z, z2);
+    double sum = first + z4 * (second + z4 * (2.0 / 19 + 2.0 / 21 * z));
     double value = k * LORS_LOG2_HIGH + (f - (s * (f - z * sum) - k * LORS_LOG2_LOW));
     return ratio == ratio ? value : ratio;
 }

@@ -9,6 +9,7 @@ static lors_cpu_contest plain_contest(const lors_contest *contest)
     int32_t n = contest->n_models;
     lors_cpu_contest c = {.stack = lors_cpu_at(contest->stack),
                           .base = lors_cpu_at(contest->base),
+                          .scores = lors_cpu_at(contest->scores),
                           .stride = contest->stride,
                           .n_models = n,
                           .weights = contest->weights,

@@ -77,12 +77,11 @@ void LORS_KERNEL(score)(float *out, const lors_cpu_contest *c, int64_t n)
 
 /* The terms and shares of one model, added to the sums. */
 static void add_model(sums *result, sums *shares, const lors_cpu_contest *c, int32_t k,
-                      const double *total, int64_t first, int64_t n)
+                      int64_t first, int64_t n)
 {
     double d[SPAN], share[SPAN], terms[SPAN];
-    float scores[SPAN];
+    const float *scores = c->scores + k * c->stride + first;
     take_changes(d, c, k, first, n);
-    take_scores(scores, d, total, c->of[k], c->n_competing, n);
     for (int64_t i = 0; i < n; i++) {
         share[i] = lors_contest_share(scores[i], c->of[k]);
         terms[i] = lors_contest_term(d[i], c->of[k], c->weights[k], share[i]);
@@ -101,7 +100,7 @@ void LORS_KERNEL(balance)(double *acc, const lors_cpu_contest *c, int64_t n)
         memset(&shares, 0, sizeof shares);
         for (int32_t k = 0; k < c->n_models; k++) {
             if (lors_cpu_competes(c, k)) {
-                add_model(&result, &shares, c, k, total.sum, first, count);
+                add_model(&result, &shares, c, k, first, count);
             }
         }
         finish(&result, count);

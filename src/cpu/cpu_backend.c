@@ -32,6 +32,8 @@
         .count_active_block = LORS_KERNEL_NAME(count_active_block, isa), \
         .random_mask = LORS_KERNEL_NAME(random_mask, isa), \
         .random_words = LORS_KERNEL_NAME(random_words, isa), \
+        .rank_row = LORS_KERNEL_NAME(rank_row, isa), \
+        .keep_row = LORS_KERNEL_NAME(keep_row, isa), \
         .select_bins = LORS_KERNEL_NAME(select_bins, isa), \
         .select_ties = LORS_KERNEL_NAME(select_ties, isa), \
         .select_mask = LORS_KERNEL_NAME(select_mask, isa), \

@@ -42,7 +42,7 @@ typedef struct lors_cpu_merge {
 
 /* A lors_contest as plain arrays, at its first element. */
 typedef struct lors_cpu_contest {
-    const float *stack, *base; /* base: NULL where absent */
+    const float *stack, *base, *scores; /* base, scores: NULL where absent */
     int64_t stride;
     int32_t n_models;
     const double *weights;
@@ -53,6 +53,28 @@ typedef struct lors_cpu_contest {
 static inline bool lors_cpu_competes(const lors_cpu_contest *c, int32_t k)
 {
     return c->weights[k] != 0 && c->of[k].high > 0;
+}
+
+/* --- ranks in a row --------------------------------------------------------------------------- */
+
+/* A magnitude's key (lors_key_of) above, its index below. */
+typedef uint64_t lors_cpu_ranked;
+
+typedef struct lors_cpu_ranks {
+    double *chances;  /* [n], by rank: the probability of being kept, 1 for 0 */
+    uint64_t *limits; /* [n], by rank: what random words are then below */
+    lors_cpu_ranked *order, *spare; /* [n], by rank */
+    double *divisors; /* [n], by index */
+    uint32_t *words;  /* [n], by index: random */
+    uint32_t *counts; /* [lors_cpu_rank_counts(n)] */
+} lors_cpu_ranks;
+
+enum { LORS_RANK_COUNTS = 4 << 8, LORS_RANK_BUCKETS = 1 << 16 };
+
+static inline int64_t lors_cpu_rank_counts(int64_t n)
+{
+    int64_t most = n < LORS_RANK_BUCKETS ? n : LORS_RANK_BUCKETS;
+    return most > LORS_RANK_COUNTS ? most : LORS_RANK_COUNTS;
 }
 
 enum { LORS_SELECT_BINS = 1 << 11 }; /* of the first pass of a selection; later ones: 1 << 10 */
@@ -89,6 +111,9 @@ typedef struct lors_cpu_kernels {
     void (*random_mask)(uint8_t *mask, uint64_t key, uint64_t limit, uint64_t first, int64_t n);
     /* The random word of each element of the stream. */
     void (*random_words)(uint32_t *words, uint64_t key, uint64_t first, int64_t n);
+    /* s->order, from the smallest magnitude to the largest; then (keep_row) what is kept. */
+    void (*rank_row)(lors_cpu_ranks *s, const float *x, int64_t n);
+    void (*keep_row)(uint8_t *mask, float *x, const lors_cpu_ranks *s, bool divide, int64_t n);
     /* A selection: how many numbers (of those whose keys begin with `known`, after the first pass)
      * are in each bin of this pass, n < 2^31; how many have this key; mask = keys >= least that are
      * numbers. */
@@ -167,6 +192,9 @@ const lors_cpu_kernels *lors_cpu_kernels_get(void);
                                                    const lors_columns *, int64_t);                \
     void LORS_KERNEL_NAME(random_mask, isa)(uint8_t *, uint64_t, uint64_t, uint64_t, int64_t);    \
     void LORS_KERNEL_NAME(random_words, isa)(uint32_t *, uint64_t, uint64_t, int64_t);            \
+    void LORS_KERNEL_NAME(rank_row, isa)(lors_cpu_ranks *, const float *, int64_t);               \
+    void LORS_KERNEL_NAME(keep_row, isa)(uint8_t *, float *, const lors_cpu_ranks *, bool,        \
+                                         int64_t);                                                \
     void LORS_KERNEL_NAME(select_bins, isa)(uint32_t[LORS_SELECT_BINS], const float *, int64_t,   \
                                             int32_t, uint32_t);                                   \
     uint32_t LORS_KERNEL_NAME(select_ties, isa)(const float *, int64_t, uint32_t);                \

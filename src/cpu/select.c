@@ -55,19 +55,26 @@ lors_status lors_cpu_select_begin(lors_queue *queue, const lors_selection *s, co
     return LORS_OK;
 }
 
-static void count_bins(const lors_cpu_kernels *kernels, selection *s, int32_t pass, const float *x,
-                       int64_t n)
+static void add_counts(uint64_t *total, const uint32_t *counts, int n_bins, bool shared)
+{
+    for (int bin = 0; bin < n_bins; bin++) {
+        if (!shared) {
+            total[bin] += counts[bin];
+        } else if (counts[bin]) {
+            __atomic_fetch_add(&total[bin], counts[bin], __ATOMIC_RELAXED);
+        }
+    }
+}
+
+static void count_bins(const lors_cpu_kernels *kernels, selection *s, bool shared, int32_t pass,
+                       const float *x, int64_t n)
 {
     enum { MOST = 1 << 30 }; /* what 32 bits can count */
     uint32_t counts[BINS];
     int n_bins = pass == 0 ? BINS : LATER_BINS;
     for (int64_t first = 0; first < n; first += MOST) {
         kernels->select_bins(counts, x + first, n - first < MOST ? n - first : MOST, pass, s->key);
-        for (int bin = 0; bin < n_bins; bin++) {
-            if (counts[bin]) {
-                __atomic_fetch_add(&s->counts[bin], counts[bin], __ATOMIC_RELAXED);
-            }
-        }
+        add_counts(s->counts, counts, n_bins, shared);
     }
 }
 
@@ -88,7 +95,7 @@ lors_status lors_cpu_select_count(lors_queue *queue, const lors_selection *s, in
     for (int32_t slice = 0; slice < s->n_slices; slice++, values += stride) {
         selection *one = slice_of(s, slice);
         if (one->k > 0 && pass < 3) {
-            count_bins(queue->kernels, one, pass, values, n);
+            count_bins(queue->kernels, one, s->shared, pass, values, n);
         } else if (one->k > 0 && one->need < one->ties) {
             count_ties(queue->kernels, one, values, first, n);
         }

@@ -43,7 +43,7 @@ static lors_view divergences(const lors_call *call)
 static lors_selection selection_of(const lors_call *call)
 {
     return (lors_selection){lors_view_at(call->state, selections_at(call)), call->n_elements,
-                            QUARTILES};
+                            QUARTILES, call->shared};
 }
 
 /* --- passes ----------------------------------------------------------------------------------- */
@@ -69,10 +69,12 @@ static lors_status take_importances(lors_call *call)
                                  divergences(call), call->count / call->n_last, call->n_last);
 }
 
-static bool keeps_values(const lors_call *call, int32_t pass)
+static lors_kept keeps(const lors_call *call, int32_t pass)
 {
-    (void)call;
-    return pass > 0;
+    if (pass == surveys(call)) {
+        return LORS_KEPT_VALUES;
+    }
+    return pass > 0 ? LORS_KEPT_ALL : LORS_KEPT_NONE;
 }
 
 static lors_status survey(lors_call *call, int32_t pass)
@@ -110,7 +112,9 @@ static lors_status apply(lors_call *call)
                     .scale = 1,
                     .in_order = true};
     call->weights[0] = 1;
-    LORS_TRY(take_importances(call));
+    if (!call->has_values) {
+        LORS_TRY(take_importances(call));
+    }
     LORS_TRY(call->ops->keep_from(call->queue, call->masks, call->values, call->state, threshold,
                                   QUARTILES, call->count));
     return call->ops->accumulate(call->queue, call->acc, &sum, call->count);
@@ -135,7 +139,7 @@ const lors_method_def lors_method_arcee_fusion = {
     .state_bytes = state_bytes,
     .begin = begin,
     .survey = survey,
-    .keeps_values = keeps_values,
+    .keeps = keeps,
     .settle = settle,
     .apply = apply,
 };

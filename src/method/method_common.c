@@ -50,7 +50,7 @@ uint64_t lors_method_selection_bytes(const lors_call *call)
 
 lors_selection lors_method_selection(const lors_call *call)
 {
-    return (lors_selection){call->state, call->n_elements, call->n_models};
+    return (lors_selection){call->state, call->n_elements, call->n_models, call->shared};
 }
 
 uint64_t lors_method_keep_count(double density, uint64_t size)

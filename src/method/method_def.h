@@ -52,6 +52,7 @@ typedef struct lors_call {
     const void *row;        /* of the method's family */
     const lors_cell *cells; /* [n_params][n_models]; global parameters repeat */
     lors_view state;        /* state_bytes */
+    bool shared;            /* other workers use it, too, each in other tiles */
     const void *state_on_host; /* a copy of its first settle_bytes */
     lors_view staged;       /* settle_bytes, where a matrix's method may have its own copy */
     double *constants;      /* [lors_method_constants], zeroed; for settle to leave to apply */
@@ -63,7 +64,7 @@ typedef struct lors_call {
     lors_view stack;   /* f32 [n_models][stride], right behind the base: base is slice -1 */
     lors_view acc;     /* f64 [count]: what apply computes; added to the base if adds_to_base */
     lors_view values;  /* f32 [n_models][stride], scratch, where the method asks for it */
-    bool has_values;   /* they are as the survey before left them; no base and stack are there */
+    bool has_values;   /* they are as the survey before left them (lors_kept) */
     lors_view masks;   /* u8 [n_models][stride], the same */
     lors_view signs;   /* i8 [count], the same */
     double *weights;   /* [n_models], host scratch */
@@ -90,6 +91,13 @@ enum { LORS_CALL_CONSTANTS = 4 }; /* besides one a model */
 
 /* Work space of a tile that a method may ask for. */
 enum { LORS_USES_VALUES = 1, LORS_USES_MASKS = 2, LORS_USES_SIGNS = 4 };
+
+/* What is needed of the survey before. */
+typedef enum lors_kept {
+    LORS_KEPT_NONE,
+    LORS_KEPT_VALUES, /* its values */
+    LORS_KEPT_ALL     /* its values, and nothing else: base and stack are not loaded */
+} lors_kept;
 
 typedef struct lors_method_def {
     lors_method_info info;
@@ -120,10 +128,10 @@ typedef struct lors_method_def {
     uint64_t (*scratch_bytes)(const lors_call *call); /* for a tile of call->tile, or whole */
     lors_status (*begin)(lors_call *call);          /* before the first survey; NULL: nothing */
     lors_status (*survey)(lors_call *call, int32_t pass);
-    /* Do the values of this survey have to be those of the one before, and is nothing else needed?
-     * Who makes all surveys of a tensor then keeps them (call->has_values) instead of loading the
-     * models once more. For values that cost more than that. NULL: no. */
-    bool (*keeps_values)(const lors_call *call, int32_t pass);
+    /* What this survey (or the result: pass is their number) needs again of the survey before. Who
+     * makes all surveys of a tensor then keeps it (call->has_values). For values that cost more
+     * than loading the models once more. NULL: nothing. */
+    lors_kept (*keeps)(const lors_call *call, int32_t pass);
     lors_status (*settle)(lors_call *call, int32_t pass);
     /* Exactly one of these. `sum`: the method is this plain weighted sum of call->stack (and
      * call->base), which is loaded, computed and stored at once; its weights may be

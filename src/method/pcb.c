@@ -138,9 +138,13 @@ static lors_contest contest_of(lors_call *call)
                           .scale = lors_call_number(call, LAMBDA, 0)};
 }
 
-static bool keeps_values(const lors_call *call, int32_t pass)
+/* The result is made of the scores that the last surveys were of. */
+static lors_kept keeps(const lors_call *call, int32_t pass)
 {
-    return call->has_base && pass % LORS_VALUE_PASSES != 0;
+    if (pass == surveys(call)) {
+        return LORS_KEPT_VALUES;
+    }
+    return call->has_base && pass % LORS_VALUE_PASSES != 0 ? LORS_KEPT_ALL : LORS_KEPT_NONE;
 }
 
 static lors_status take_scores(lors_call *call)
@@ -182,8 +186,12 @@ static lors_status settle(lors_call *call, int32_t pass)
 
 static lors_status apply(lors_call *call)
 {
+    if (!call->has_values) {
+        LORS_TRY(take_scores(call));
+    }
     lors_contest contest = contest_of(call);
     contest.levels = levels_of(call);
+    contest.scores = call->values;
     return call->ops->balance(call->queue, call->acc, &contest, call->count);
 }
 
@@ -209,7 +217,7 @@ const lors_method_def lors_method_pcb = {
     .state_bytes = state_bytes,
     .begin = begin,
     .survey = survey,
-    .keeps_values = keeps_values,
+    .keeps = keeps,
     .settle = settle,
     .apply = apply,
 };

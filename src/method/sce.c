@@ -58,7 +58,8 @@ static uint64_t state_bytes(const lors_call *call)
 
 static lors_selection selection_of(const lors_call *call)
 {
-    return (lors_selection){lors_view_at(call->state, selection_at(call)), call->n_elements, 1};
+    return (lors_selection){lors_view_at(call->state, selection_at(call)), call->n_elements, 1,
+                            call->shared};
 }
 
 /* The deviations of this tile (whose order is that of variances), in the first slice of values. */
@@ -77,7 +78,9 @@ static lors_status take_deviations(lors_call *call)
 static lors_status select_elements(lors_call *call)
 {
     lors_selection selection = selection_of(call);
-    LORS_TRY(take_deviations(call));
+    if (!call->has_values) {
+        LORS_TRY(take_deviations(call));
+    }
     for (int32_t k = 0; k < call->n_models; k++) {
         LORS_TRY(call->ops->keep_top(call->queue, &selection,
                                      lors_view_at(call->masks, (uint64_t)(k * call->stride)),
@@ -94,9 +97,12 @@ static lors_status measure(lors_call *call, lors_view masks, int32_t n_slices)
                               call->count);
 }
 
-static bool keeps_values(const lors_call *call, int32_t pass)
+static lors_kept keeps(const lors_call *call, int32_t pass)
 {
-    return !takes_all(call) && pass > COUNT_PASS && pass < WEIGH_PASS;
+    if (takes_all(call) || pass == COUNT_PASS || pass > WEIGH_PASS) {
+        return LORS_KEPT_NONE;
+    }
+    return pass < WEIGH_PASS ? LORS_KEPT_ALL : LORS_KEPT_VALUES;
 }
 
 static lors_status survey(lors_call *call, int32_t pass)
@@ -200,7 +206,7 @@ const lors_method_def lors_method_sce = {
     .state_bytes = state_bytes,
     .settle_bytes = sums_bytes,
     .survey = survey,
-    .keeps_values = keeps_values,
+    .keeps = keeps,
     .settle = settle,
     .apply = apply,
 };

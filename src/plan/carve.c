@@ -98,7 +98,7 @@ static lors_rank largest_rank(const lors_plan *plan, const lors_job *job)
 
 bool lors_plan_keeps_values(const lors_plan *plan, const lors_job *job)
 {
-    return plan->keeps_values && job->def->keeps_values && job->n_ranges <= 1;
+    return plan->keeps_values && job->def->keeps && job->n_ranges <= 1;
 }
 
 /* Of how many tiles are values there? Of all, where one worker does all surveys and keeps them. */

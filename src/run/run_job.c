@@ -73,6 +73,7 @@ lors_call lors_run_job_call(lors_run_state *run, int64_t index, lors_queue *queu
     lors_run_job *state = &run->jobs[index];
     call.queue = queue;
     call.state = (lors_view){state->state, 0};
+    call.shared = run->plan->jobs[index].n_ranges > 1;
     call.constants = state->constants;
     call.results = state->results;
     return call;

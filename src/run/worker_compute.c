@@ -245,15 +245,16 @@ static lors_status tile_phase(task *t, int32_t phase)
     bool final = phase == lors_method_surveys(def, call);
     bool keeps_equal = def->keeps_equal && t->job->n_models > 0 && def->keeps_equal(call);
     lors_view agreeing = keeps_equal ? call->stack : LORS_NO_VIEW;
-    call->has_values = !final && lors_plan_keeps_values(t->w->run->plan, t->job) &&
-                       def->keeps_values(call, phase);
+    lors_kept kept = lors_plan_keeps_values(t->w->run->plan, t->job) ? def->keeps(call, phase)
+                                                                     : LORS_KEPT_NONE;
+    call->has_values = kept != LORS_KEPT_NONE;
     for (uint64_t begin = 0; begin < t->unit->count; begin += (uint64_t)call->tile) {
         move_to_tile(t, begin);
         if (def->sum && final) {
             LORS_TRY(merge_tile(t, begin, agreeing));
             continue;
         }
-        if (!call->has_values) {
+        if (kept != LORS_KEPT_ALL) {
             LORS_TRY(load_tile(t, begin, final));
         }
         if (!final) {

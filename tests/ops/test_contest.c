@@ -62,29 +62,31 @@ static long double result_of(const contest *c, const float *scores, int64_t i)
     return shares > 0 ? c->scale * sum / shares : 0;
 }
 
+/* With scores, as `score` gives them. */
 static lors_contest given_of(ops_bench *bench, const contest *c)
 {
     int64_t all = (c->n_models - 1) * c->stride + c->n;
-    return (lors_contest){
+    lors_contest given = {
         .stack = ops_copy_of(bench, c->stack, all, 4),
         .base = c->base ? ops_copy_of(bench, c->base, c->n, 4) : LORS_NO_VIEW,
         .stride = c->stride,
         .n_models = c->n_models,
         .weights = c->weights,
         .bounds = ops_copy_of(bench, c->bounds, 2 * c->n_models, 4),
-        .levels = ops_copy_of(bench, c->levels, 2 * c->n_models, 4),
         .scale = c->scale};
+    lors_view scores = ops_buffer_of(bench, all, 4);
+    assert_ok(bench->ops->score(bench->queue, scores, &given, c->n));
+    given.scores = scores;
+    given.levels = ops_copy_of(bench, c->levels, 2 * c->n_models, 4);
+    return given;
 }
 
 static void check_contest(ops_bench *bench, const contest *c)
 {
     lors_contest given = given_of(bench, c);
-    int64_t all = (c->n_models - 1) * c->stride + c->n;
-    lors_view scores = ops_buffer_of(bench, all, 4), acc = ops_buffer_of(bench, c->n, 8);
+    lors_view acc = ops_buffer_of(bench, c->n, 8);
     assert_ok(bench->ops->balance(bench->queue, acc, &given, c->n));
-    given.levels = LORS_NO_VIEW;
-    assert_ok(bench->ops->score(bench->queue, scores, &given, c->n));
-    const float *found = ops_host(bench, scores);
+    const float *found = ops_host(bench, given.scores);
     for (int32_t k = 0; k < c->n_models; k++) {
         for (int64_t i = 0; i < c->n; i++) {
             float got = found[k * c->stride + i];

@@ -132,7 +132,8 @@ static void fill_rows(float *x, int64_t n, int kind, uint64_t seed)
         x[i] = kind == 0   ? (float)synth_normal(&stream)
                : kind == 1 ? (float)(bits % 5) - 2 /* mostly ties */
                : kind == 2 ? 0.25f
-                           : lors_f32_from_bits((uint32_t)bits); /* NaN and infinity */
+               : kind == 3 ? lors_f32_from_bits((uint32_t)bits)                 /* NaN, infinity */
+                           : (float)synth_normal(&stream) * (i % 33 ? 1 : 1e6f); /* a few large */
     }
 }
 
@@ -171,7 +172,7 @@ static void ranks_decide(ops_bench *bench)
 {
     static const int64_t shapes[][2] = {{0, 5}, {3, 1}, {5, 2}, {7, 33}, {2, 257}, {1, 1025}};
     static const double settings[][2] = {{0.5, 0.2}, {0.3, 0}, {0.5, 0.5}, {0.9, 0.4}, {0.1, 0.4}};
-    for (int i = 0; i < 6 * 5 * 4; i += bench->emulated ? 7 : 1) {
+    for (int i = 0; i < 6 * 5 * 5; i += bench->emulated ? 7 : 1) {
         int64_t n_rows = shapes[i % 6][0], n_cols = shapes[i % 6][1];
         float *x = malloc((size_t)(n_rows * n_cols) * sizeof *x + 1);
         lors_ranking ranking = {keys[i % N_KEYS], settings[i % 5][0], settings[i % 5][1],
@@ -180,6 +181,34 @@ static void ranks_decide(ops_bench *bench)
         check_ranked(bench, x, &ranking, i % 2 ? 12345 : 0, n_rows, n_cols);
         free(x);
     }
+}
+
+/* Longer than there are buckets; magnitudes so that their ranks are known. */
+static void ranks_of_long_rows(ops_bench *bench)
+{
+    enum { N = 70001, STEP = 7919 };
+    float *x = malloc(N * sizeof *x);
+    int64_t *rank = malloc(N * sizeof *rank);
+    for (int64_t i = 0; i < N; i++) {
+        int64_t at = i * STEP % N;
+        rank[at] = i;
+        x[at] = (float)(i % 2 ? i : -i) / N;
+    }
+    lors_ranking ranking = {5, 0.5, 0.4, false};
+    lors_view values = ops_copy_of(bench, x, N, 4), mask = ops_buffer_of(bench, N, 1);
+    lors_view scratch = ops_scratch(bench, bench->ops->rank_bytes(1, N));
+    assert_ok(bench->ops->keep_ranked(bench->queue, mask, values, &ranking, 0, 1, N, scratch));
+    const uint8_t *got = ops_host(bench, mask);
+    for (int64_t i = 0; i < N; i++) {
+        double p = probability(&ranking, rank[i], N);
+        bool low = lors_random_keep(ranking.key, (uint64_t)i, lors_random_limit(p - 1e-9));
+        bool high = lors_random_keep(ranking.key, (uint64_t)i, lors_random_limit(p + 1e-9));
+        expect(got[i] == low || got[i] == high, "element %lld: %d", (long long)i, got[i]);
+    }
+    ops_record(bench, got, N);
+    ops_clear(bench);
+    free(rank);
+    free(x);
 }
 
 /* Density 0 keeps nothing and 1 all; otherwise within five standard deviations of the density. */
@@ -229,6 +258,7 @@ int main(void)
         {"shares are those asked for", shares_are_those_asked_for},
         {"keys name streams apart", keys_name_streams_apart},
         {"ranks decide", ranks_decide},
+        {"ranked: long rows", ranks_of_long_rows},
         {"ranked: shares", ranked_shares},
         {"ranked: any call", ranked_rows_do_not_depend_on_the_call},
     };
