@@ -12,7 +12,7 @@
 #include "run/run_internal.h"
 
 /* It is to change with the format of the journal. */
-static const char magic[16] = "lors journal 1\n";
+static const char magic[16] = "lors journal 2\n";
 
 /* Append the hash of a part to the identity, and begin the next one. */
 static void end_part(lors_text *part, lors_text *out)
@@ -106,12 +106,35 @@ static void put_layout(const lors_plan *plan, lors_text *part)
         put_text(part, plan->shards[i].name);
         lors_text_append(part, plan->shards[i].header.bytes, plan->shards[i].header.length);
     }
-    for (int64_t j = 0; j < plan->n_jobs; j++) {
+    for (int64_t j = 0; j < plan->n_all_jobs; j++) {
         put_job(plan, &plan->jobs[j], part);
     }
 }
 
-/* The magic, then a hash each of: version, recipe, options, devices, base, each model, layout. */
+/* The base and the models of a plan, not what a stage makes: the one of index `*left`, which is
+ * counted down by those before it. */
+static const lors_checkpoint *find_model(const lors_plan *plan, int64_t *left)
+{
+    for (int32_t k = LORS_SOURCE; k < plan->n_models; k++) {
+        const lors_checkpoint *model = k == LORS_SOURCE ? plan->base : plan->models[k];
+        if (model && model->n_files > 0 && (*left)-- == 0) {
+            return model;
+        }
+    }
+    return NULL;
+}
+
+/* The same of the plan and then of its stages; NULL: there are not so many. */
+static const lors_checkpoint *model_at(const lors_plan *plan, int64_t index)
+{
+    const lors_checkpoint *model = find_model(plan, &index);
+    for (int32_t s = 0; s < plan->n_stages && !model; s++) {
+        model = find_model(plan->stages[s], &index);
+    }
+    return model;
+}
+
+/* The magic, then a hash each of: version, recipe, options, devices, each model, layout. */
 lors_status lors_run_identity(const lors_run_state *run, lors_text *out)
 {
     const lors_plan *plan = run->plan;
@@ -120,17 +143,16 @@ lors_status lors_run_identity(const lors_run_state *run, lors_text *out)
     put_text(&part, LORS_VERSION);
     end_part(&part, out);
     put_recipe(plan->recipe, &part);
+    for (int32_t s = 0; s < plan->n_stages; s++) {
+        put_recipe(plan->stages[s]->recipe, &part);
+    }
     end_part(&part, out);
     put_options(run, &part);
     end_part(&part, out);
     put_devices(plan, &part);
     end_part(&part, out);
-    if (plan->base) {
-        put_model(plan->base, &part);
-    }
-    end_part(&part, out);
-    for (int32_t k = 0; k < plan->n_models; k++) {
-        put_model(plan->models[k], &part);
+    for (int64_t i = 0; model_at(plan, i); i++) {
+        put_model(model_at(plan, i), &part);
         end_part(&part, out);
     }
     put_layout(plan, &part);
@@ -148,11 +170,19 @@ static const char *part_name(const lors_plan *plan, size_t part, char model[LORS
     if (part < N_NAMES) {
         return names[part];
     }
-    part -= N_NAMES;
-    if (part > (size_t)plan->n_models) {
-        return NULL;
+    const lors_checkpoint *changed = model_at(plan, (int64_t)(part - N_NAMES));
+    return changed ? lors_escape_text(changed->path, model) : NULL;
+}
+
+/* Stages may read the same models: a part that is equal to an earlier one is not told again. */
+static bool is_first(const char *parts, size_t part)
+{
+    bool first = true;
+    for (size_t i = 0; i < part && first; i++) {
+        first = memcmp(parts + i * sizeof(lors_xxh), parts + part * sizeof(lors_xxh),
+                       sizeof(lors_xxh)) != 0;
     }
-    return lors_escape_text(part == 0 ? plan->base->path : plan->models[part - 1]->path, model);
+    return first;
 }
 
 bool lors_run_identity_differs(const lors_run_state *run, const lors_text *meant, const void *found,
@@ -169,7 +199,8 @@ bool lors_run_identity_differs(const lors_run_state *run, const lors_text *meant
         size_t at = sizeof magic + i * sizeof(lors_xxh), length = strlen(why);
         if (memcmp(meant->bytes + at, (const char *)found + at, sizeof(lors_xxh)) != 0) {
             const char *name = part_name(run->plan, i, model);
-            if (name) { /* a layout follows from what was named already, or is all there is */
+            /* A layout follows from what was named already, or is all there is. */
+            if (name && is_first(meant->bytes + sizeof magic, i)) {
                 snprintf(why + length, LORS_RESUME_WHY - length, "%s%s", n_told++ ? ", " : "",
                          name);
             }

@@ -1,6 +1,6 @@
-/* job_record.c - a finished tensor as a record of the journal: everything that the report says
- * about it. Numbers are little-endian. One function each goes both ways, so that what is written
- * and what is read cannot differ. */
+/* job_record.c - a finished tensor, of the output or of a stage, as a record of the journal:
+ * everything that the report says about it. Numbers are little-endian. One function each goes both
+ * ways, so that what is written and what is read cannot differ. */
 #include <string.h>
 
 #include "base/error.h"
@@ -137,7 +137,7 @@ lors_status lors_run_record_read(lors_run_state *run, const void *bytes, size_t 
     if (n_bytes >= 8) {
         code_i64(&c, &job);
     }
-    if (job < 0 || job >= run->plan->n_jobs || n_bytes != lors_run_record_bytes(run, job)) {
+    if (job < 0 || job >= run->plan->n_all_jobs || n_bytes != lors_run_record_bytes(run, job)) {
         return LORS_OK;
     }
     lors_run_job *state = &run->jobs[job];

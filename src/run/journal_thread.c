@@ -29,10 +29,12 @@ void lors_run_journal_pace(uint64_t n_bytes, double seconds)
 
 static lors_status note(lors_run_state *run, const int64_t *jobs, int64_t n_jobs)
 {
-    const lors_plan *plan = run->plan;
+    int32_t synced = -1;
     for (int64_t i = 0; i < n_jobs; i++) {
-        if (i == 0 || plan->jobs[jobs[i]].shard != plan->jobs[jobs[i - 1]].shard) {
-            LORS_TRY(lors_run_shard_sync(run, plan->jobs[jobs[i]].shard));
+        const lors_job *job = &run->plan->jobs[jobs[i]];
+        if (job->stage == 0 && job->shard != synced) {
+            LORS_TRY(lors_run_shard_sync(run, job->shard));
+            synced = job->shard;
         }
     }
     for (int64_t i = 0; i < n_jobs; i++) {
@@ -70,12 +72,21 @@ static bool await_work(lors_run_state *run)
     return journal->n_pending > 0;
 }
 
+static int64_t count_outputs(const lors_plan *plan, const int64_t *jobs, int64_t n_jobs)
+{
+    int64_t n = 0;
+    for (int64_t i = 0; i < n_jobs; i++) {
+        n += plan->jobs[jobs[i]].stage == 0;
+    }
+    return n;
+}
+
 static void *keep_journal(void *argument)
 {
     lors_run_state *run = argument;
     lors_run_journal *journal = &run->journal;
-    int64_t *jobs = lors_new((size_t)run->plan->n_jobs + 1, sizeof *jobs);
-    lors_status status = jobs ? LORS_OK : lors_fail_memory((size_t)run->plan->n_jobs);
+    int64_t *jobs = lors_new((size_t)run->plan->n_all_jobs + 1, sizeof *jobs);
+    lors_status status = jobs ? LORS_OK : lors_fail_memory((size_t)run->plan->n_all_jobs);
     pthread_mutex_lock(&run->lock);
     while (status == LORS_OK && await_work(run)) {
         int64_t n = journal->n_pending;
@@ -85,7 +96,7 @@ static void *keep_journal(void *argument)
         pthread_mutex_unlock(&run->lock);
         status = note(run, jobs, n);
         pthread_mutex_lock(&run->lock);
-        journal->n_recorded += status == LORS_OK ? n : 0;
+        journal->n_recorded += status == LORS_OK ? count_outputs(run->plan, jobs, n) : 0;
     }
     pthread_mutex_unlock(&run->lock);
     if (status != LORS_OK) {
@@ -102,9 +113,9 @@ lors_status lors_run_journal_start(lors_run_state *run)
     if (!journal->file) {
         return LORS_OK;
     }
-    journal->pending = lors_new((size_t)run->plan->n_jobs + 1, sizeof *journal->pending);
+    journal->pending = lors_new((size_t)run->plan->n_all_jobs + 1, sizeof *journal->pending);
     if (!journal->pending) {
-        return lors_fail_memory((size_t)run->plan->n_jobs * sizeof *journal->pending);
+        return lors_fail_memory((size_t)run->plan->n_all_jobs * sizeof *journal->pending);
     }
     sigfillset(&all); /* signals are for the threads of the program */
     pthread_sigmask(SIG_SETMASK, &all, &old);
@@ -128,7 +139,8 @@ void lors_run_journal_add(lors_run_state *run, int64_t job)
     pthread_mutex_lock(&run->lock);
     journal->since = journal->n_pending == 0 ? lors_seconds() : journal->since;
     journal->pending[journal->n_pending++] = job;
-    journal->n_pending_bytes += run->plan->jobs[job].out_bytes;
+    bool output = run->plan->jobs[job].stage == 0;
+    journal->n_pending_bytes += output ? run->plan->jobs[job].out_bytes : 0;
     pthread_cond_signal(&journal->wake);
     pthread_mutex_unlock(&run->lock);
 }

@@ -208,7 +208,7 @@ static json_t *stages_json(const lors_run_state *run)
     for (int32_t i = 0; i < plan->n_stages; i++) {
         json_t *stage = json_object(), *tensors = json_array();
         for (int64_t j = plan->n_jobs; j < plan->n_all_jobs; j++) {
-            if (plan->jobs[j].stage == i + 1 && run->jobs[j].started) {
+            if (plan->jobs[j].stage == i + 1 && run->jobs[j].results) {
                 json_array_append_new(tensors, tensor_json(run, j));
             }
         }

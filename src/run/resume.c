@@ -19,7 +19,7 @@ static char *journal_path(const lors_run_state *run)
 static uint64_t journal_bytes(const lors_run_state *run, const lors_text *identity)
 {
     uint64_t n_bytes = LORS_JOURNAL_HEAD + identity->length;
-    for (int64_t j = 0; j < run->plan->n_jobs; j++) {
+    for (int64_t j = 0; j < run->plan->n_all_jobs; j++) {
         n_bytes += LORS_JOURNAL_HEAD + lors_run_record_bytes(run, j);
     }
     return n_bytes;
@@ -111,19 +111,42 @@ static bool is_whole(lors_run_state *run, int64_t index, unsigned char *piece)
 static void keep_job(lors_run_state *run, int64_t index)
 {
     const lors_job *job = &run->plan->jobs[index];
+    bool output = job->stage == 0;
     lors_job_info info;
     lors_plan_job(run->plan, index, &info);
     run->jobs[index].resumed = true;
-    run->shards[job->shard].left -= job->out_bytes;
-    run->n_kept++;
+    if (output) {
+        run->shards[job->shard].left -= job->out_bytes;
+        run->n_kept++;
+    }
     pthread_mutex_lock(&run->lock);
-    run->done_bytes += info.read_bytes + info.write_bytes;
-    run->n_done_jobs++;
+    run->done_bytes += info.read_bytes + (output ? info.write_bytes : 0);
+    run->n_done_jobs += output;
     pthread_mutex_unlock(&run->lock);
 }
 
+/* A walk through what the tensors of the output are made of. */
+typedef struct making {
+    lors_run_state *run;
+    bool *done; /* [n_all_jobs] */
+    bool *told; /* [n_all_jobs]: there are records of it and of all that stages made for it, so that
+                   the report can say what it is to say */
+} making;
+
+static void find_told(void *user, int64_t index)
+{
+    making *m = user;
+    const lors_job *job = &m->run->plan->jobs[index];
+    bool told = m->run->jobs[index].hashes != NULL;
+    for (int32_t k = job->reads_source ? LORS_SOURCE : 0; k < job->n_models; k++) {
+        int64_t producer = lors_job_producer(job, k);
+        told = told && (producer < 0 || m->told[producer]);
+    }
+    m->told[index] = told;
+}
+
 /* Check all tensors that have a record. The caller is told meanwhile, and may cancel. */
-static lors_status check_jobs(lors_run_state *run, double start)
+static lors_status check_outputs(lors_run_state *run, making *m, double start)
 {
     double due = 0;
     unsigned char *piece = lors_alloc(LORS_CHUNK_BYTES);
@@ -134,7 +157,8 @@ static lors_status check_jobs(lors_run_state *run, double start)
         if (!run->jobs[j].hashes) {
             continue;
         }
-        if (is_whole(run, j, piece)) {
+        lors_plan_walk(run->plan, j, m->done, find_told, m);
+        if (m->told[j] && is_whole(run, j, piece)) {
             keep_job(run, j);
         } else {
             lors_run_job_clear(run, j);
@@ -146,6 +170,44 @@ static lors_status check_jobs(lors_run_state *run, double start)
     }
     lors_free(piece);
     return lors_run_outcome(run);
+}
+
+static void need(void *user, int64_t index)
+{
+    making *m = user;
+    if (m->run->plan->jobs[index].stage > 0) {
+        lors_run_job_clear(m->run, index);
+    }
+}
+
+/* What stages made is there no longer: what is needed for the rest is made again. */
+static void keep_stages(lors_run_state *run, making *m)
+{
+    const lors_plan *plan = run->plan;
+    memset(m->done, 0, (size_t)plan->n_all_jobs * sizeof *m->done);
+    for (int64_t j = 0; j < plan->n_jobs; j++) {
+        if (!run->jobs[j].resumed) {
+            lors_plan_walk(plan, j, m->done, need, m);
+        }
+    }
+    for (int64_t j = plan->n_jobs; j < plan->n_all_jobs; j++) {
+        if (run->jobs[j].hashes) {
+            keep_job(run, j);
+        }
+    }
+}
+
+static lors_status check_jobs(lors_run_state *run, double start)
+{
+    size_t n = (size_t)run->plan->n_all_jobs + 1;
+    making m = {run, lors_new(n, sizeof *m.done), lors_new(n, sizeof *m.told)};
+    lors_status status = m.done && m.told ? check_outputs(run, &m, start) : lors_fail_memory(2 * n);
+    if (status == LORS_OK) {
+        keep_stages(run, &m);
+    }
+    lors_free(m.done);
+    lors_free(m.told);
+    return status;
 }
 
 static lors_status read_records(lors_run_state *run)
@@ -264,23 +326,8 @@ static lors_status resume(lors_run_state *run, const lors_text *identity, double
     return lors_staging_sync(run->staging);
 }
 
-/* What a stage made is in memory alone: a recipe of several documents keeps no journal. */
-static lors_status begin_stages(lors_run_state *run)
-{
-    if (run->options->resume) {
-        say(run, "a recipe of several documents cannot be resumed: starting from the beginning");
-    }
-    run->untouched = false;
-    LORS_TRY(lors_staging_clear(run->staging, NULL, NULL));
-    LORS_TRY(lors_run_shards_create(run));
-    return lors_staging_sync(run->staging);
-}
-
 lors_status lors_run_resume(lors_run_state *run, double start)
 {
-    if (run->plan->n_stages > 0) {
-        return begin_stages(run);
-    }
     lors_text identity = {0};
     lors_status status = lors_run_identity(run, &identity);
     if (status == LORS_OK) {

@@ -140,6 +140,7 @@ static lors_status merge(lors_run_state *run, double start, lors_report **report
     }
     LORS_TRY(lors_run_check_ties(run->plan));
     LORS_TRY(lors_run_resume(run, start));
+    LORS_TRY(lors_run_count_needs(run));
     LORS_TRY(merge_tensors(run, start));
     double computed = lors_seconds();
     LORS_TRY(check_unchanged(run->plan));
@@ -165,7 +166,6 @@ static lors_status open_run(lors_run_state *run, const char *out_path)
     if (!run->jobs) {
         return lors_fail_memory((size_t)plan->n_all_jobs * sizeof *run->jobs);
     }
-    LORS_TRY(lors_run_count_needs(run));
     LORS_TRY(lors_run_plan_recheck(run));
     LORS_TRY(lors_transfer_create(LORS_TRANSFER_THREADS, &run->transfer));
     LORS_TRY(lors_workers_open(run));

@@ -15,6 +15,7 @@
 #include "plan/plan_internal.h"
 
 enum { LORS_TRANSFER_THREADS = 4 };
+enum { LORS_SOURCE = -1 }; /* the operand that is no model */
 
 /* A job while it is computed, and what is remembered of it for the report. */
 typedef struct lors_run_job {
@@ -123,7 +124,7 @@ void lors_run_job_clear(lors_run_state *run, int64_t index);
 /* journal_thread.c: a thread that brings finished tensors to the disk now and then, and notes them
  * in the journal once they are there. Without a journal these do nothing. */
 lors_status lors_run_journal_start(lors_run_state *run);
-void lors_run_journal_add(lors_run_state *run, int64_t job); /* all its bytes are written */
+void lors_run_journal_add(lors_run_state *run, int64_t job); /* of the output: it is written */
 /* End the thread. `last`: what is finished by now is noted first, unless the run is over before
  * anything was worth a note. Its failures are the run's. */
 lors_status lors_run_journal_stop(lors_run_state *run, bool last);

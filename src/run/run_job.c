@@ -201,7 +201,7 @@ lors_status lors_run_count_needs(lors_run_state *run)
         return lors_fail_memory((size_t)plan->n_all_jobs);
     }
     for (int64_t j = 0; j < plan->n_jobs && plan->n_stages > 0; j++) {
-        if (!plan->jobs[j].skip) {
+        if (!plan->jobs[j].skip && !run->jobs[j].resumed) {
             lors_plan_walk(plan, j, done, count_needs, run);
         }
     }
@@ -279,11 +279,15 @@ lors_status lors_run_job_unit_done(lors_run_state *run, const lors_unit *unit, l
     pthread_mutex_lock(&run->lock);
     state->n_left = job->n_ranges;
     state->phase++;
-    if (state->phase == job->n_phases) {
+    bool ended = state->phase == job->n_phases;
+    if (ended) {
         end_job(run, unit->job);
     }
     pthread_cond_broadcast(&run->changed);
     pthread_mutex_unlock(&run->lock);
+    if (ended && job->stage > 0) { /* of the output when it is written */
+        lors_run_journal_add(run, unit->job);
+    }
     return LORS_OK;
 }
 

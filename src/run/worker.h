@@ -4,8 +4,6 @@
 
 #include "run/run_internal.h"
 
-enum { LORS_SOURCE = -1 }; /* the operand that is no model */
-
 /* What is read and computed at once: all models of a unit, or of a matrix a batch of them (with the
  * first also the base). */
 typedef struct lors_step {

@@ -182,7 +182,7 @@ COMMIT = [
     ]),
     *of("journal", "src/run/journal_thread.c", [
         ("journal-before-data",
-         "LORS_TRY(lors_run_shard_sync(run, plan->jobs[jobs[i]].shard));", "continue;",
+         "LORS_TRY(lors_run_shard_sync(run, job->shard));", "continue;",
          "test_resume|faults_power"),
     ]),
     *of("journal", "src/run/resume.c", [
@@ -198,12 +198,16 @@ COMMIT = [
          "test_odd_runs"),
         ("resume-words", "say_kept(run, run->journal.n_recorded - run->n_kept);",
          "say_kept(run, 0);", "test_resume"),
+        ("resume-stages", "lors_run_job_clear(m->run, index);", "", "test_resume_stages"),
         ("resume-recorded", "run->journal.n_recorded = run->n_kept;\n", "", "test_odd_runs"),
-        ("resume-progress", "run->done_bytes += info.read_bytes + info.write_bytes;", "",
+        ("resume-progress",
+         "run->done_bytes += info.read_bytes + (output ? info.write_bytes : 0);", "",
          "test_resume|test_odd_runs"),
         ("resume-anew", "    run->journal.n_recorded = 0;\n", "", "test_resume|test_odd_runs"),
     ]),
     *of("journal", "src/run/identity.c", [
+        ("resume-stage-models", "s < plan->n_stages && !model; s++", "s < 0 && !model; s++",
+         "test_resume_stages"),
         ("resume-other-seed", "plan->seed, plan->exact,", "(uint64_t)0, plan->exact,",
          "test_odd_runs"),
     ]),
