@@ -163,6 +163,8 @@ METHODS = [
          "((size == best) & (term < largest));", "test_combine|test_columns"),
     ]),
     *of("sce", "src/method/sce.c", [
+        ("sce-keeps", "pass < WEIGH_PASS ? LORS_KEPT_ALL : LORS_KEPT_VALUES;",
+         "pass < WEIGH_PASS ? LORS_KEPT_ALL : LORS_KEPT_ALL;", "golden"),
         ("sce-share", "floor(lors_call_number(call, TOP, 0) * differing);",
          "floor(lors_call_number(call, TOP, 0) * (double)call->n_elements + 0 * differing);",
          "test_sce"),
@@ -241,6 +243,8 @@ METHODS = [
 
 CONTESTS = [
     *of("methods", "src/method/arcee_fusion.c", [
+        ("fusion-keeps", "return pass > 0 ? LORS_KEPT_ALL", "return pass >= 0 ? LORS_KEPT_ALL",
+         "golden"),
         ("fusion-third", "(last / 4 * 3 + last % 4 * 3 / 4)", "(last / 4 * 3)",
          "test_arcee_fusion"),
         ("fusion-threshold", "{-1.5, 1, 1.5}", "{-1.5, 1, 1.25}", "test_arcee_fusion"),
@@ -258,7 +262,7 @@ CONTESTS = [
          "test_pcb"),
         ("pcb-none-kept", "call->weights[k] = counts ? lors_call_number(call, WEIGHT, k) : 0;",
          "call->weights[k] = counts ? lors_call_number(call, WEIGHT, k) : 1;", "test_pcb"),
-        ("pcb-keeps", "pass % LORS_VALUE_PASSES != 0 ?", "pass != 0 ?", "test_pcb"),
+        ("pcb-keeps", "pass % LORS_VALUE_PASSES != 0 ?", "pass != 0 ?", "golden"),
         ("pcb-base", "return !any || lors_call_number(call, LAMBDA, 0) == 0;", "return !any;",
          "test_pcb"),
     ]),

@@ -132,8 +132,9 @@ static void fill_rows(float *x, int64_t n, int kind, uint64_t seed)
         x[i] = kind == 0   ? (float)synth_normal(&stream)
                : kind == 1 ? (float)(bits % 5) - 2 /* mostly ties */
                : kind == 2 ? 0.25f
-               : kind == 3 ? lors_f32_from_bits((uint32_t)bits)                 /* NaN, infinity */
-                           : (float)synth_normal(&stream) * (i % 33 ? 1 : 1e6f); /* a few large */
+               : kind == 3 ? lors_f32_from_bits((uint32_t)bits) /* NaN, infinity */
+               : kind == 4 ? (float)synth_normal(&stream) * (i % 33 ? 1 : 1e6f) /* a few large */
+                           : (i % 33 == 1 ? INFINITY : 1);
     }
 }
 
@@ -172,7 +173,7 @@ static void ranks_decide(ops_bench *bench)
 {
     static const int64_t shapes[][2] = {{0, 5}, {3, 1}, {5, 2}, {7, 33}, {2, 257}, {1, 1025}};
     static const double settings[][2] = {{0.5, 0.2}, {0.3, 0}, {0.5, 0.5}, {0.9, 0.4}, {0.1, 0.4}};
-    for (int i = 0; i < 6 * 5 * 5; i += bench->emulated ? 7 : 1) {
+    for (int i = 0; i < 6 * 5 * 6; i += bench->emulated ? 7 : 1) {
         int64_t n_rows = shapes[i % 6][0], n_cols = shapes[i % 6][1];
         float *x = malloc((size_t)(n_rows * n_cols) * sizeof *x + 1);
         lors_ranking ranking = {keys[i % N_KEYS], settings[i % 5][0], settings[i % 5][1],
