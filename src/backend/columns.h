@@ -83,8 +83,7 @@ LORS_BOTH LORS_REAL lors_column_term(const lors_column *c, int32_t k)
  * are the same, whose sum is n d_k as it is rounded. */
 LORS_BOTH LORS_REAL lors_column_deviation(const lors_column *c)
 {
-    lors_real_sum sum = LORS_REAL_NO_SUM;
-    LORS_REAL squares = LORS_REAL_ZERO;
+    lors_real_sum sum = LORS_REAL_NO_SUM, squares = LORS_REAL_NO_SUM;
     double n = c->n_models, shrink = 1 / (n * n * n);
     for (int32_t k = 0; k < c->n_models; k++) {
         lors_real_add(&sum, lors_column_delta(c, k));
@@ -92,9 +91,9 @@ LORS_BOTH LORS_REAL lors_column_deviation(const lors_column *c)
     LORS_REAL total = lors_real_total(&sum);
     for (int32_t k = 0; k < c->n_models; k++) {
         LORS_REAL off = n * lors_column_delta(c, k) - total;
-        squares += off * off;
+        lors_real_add(&squares, off * off);
     }
-    return lors_real_root(squares * shrink);
+    return lors_real_root(lors_real_total(&squares) * shrink);
 }
 
 LORS_BOTH LORS_REAL lors_column_clamp(const lors_column *c, double limit)

@@ -136,13 +136,11 @@ void lors_run_journal_add(lors_run_state *run, int64_t job)
     if (!journal->running) {
         return;
     }
-    pthread_mutex_lock(&run->lock);
     journal->since = journal->n_pending == 0 ? lors_seconds() : journal->since;
     journal->pending[journal->n_pending++] = job;
     bool output = run->plan->jobs[job].stage == 0;
     journal->n_pending_bytes += output ? run->plan->jobs[job].out_bytes : 0;
     pthread_cond_signal(&journal->wake);
-    pthread_mutex_unlock(&run->lock);
 }
 
 lors_status lors_run_journal_stop(lors_run_state *run, bool last)

@@ -44,7 +44,7 @@ static lors_status open_journal(lors_run_state *run, const lors_text *identity,
     if (!path) {
         return lors_fail_memory(sizeof LORS_STAGING_NOTE);
     }
-    /* A tensor that was found damaged has more than one record. */
+    /* A tensor of the output that was found damaged has more than one record. */
     lors_status status = LORS_ERR_INPUT;
     if (lors_staging_has_note(run->staging)) {
         status = lors_journal_open(path, 4 * journal_bytes(run, identity), &run->journal.file);
@@ -175,8 +175,11 @@ static lors_status check_outputs(lors_run_state *run, making *m, double start)
 static void need(void *user, int64_t index)
 {
     making *m = user;
+    lors_run_job *state = &m->run->jobs[index];
     if (m->run->plan->jobs[index].stage > 0) {
+        bool noted = state->hashes != NULL;
         lors_run_job_clear(m->run, index);
+        state->noted = noted;
     }
 }
 
@@ -191,8 +194,10 @@ static void keep_stages(lors_run_state *run, making *m)
         }
     }
     for (int64_t j = plan->n_jobs; j < plan->n_all_jobs; j++) {
-        if (run->jobs[j].hashes) {
+        if (run->jobs[j].hashes && m->told[j]) {
             keep_job(run, j);
+        } else if (run->jobs[j].hashes) { /* of use to nothing: this program did not note it */
+            lors_run_job_clear(run, j);
         }
     }
 }
@@ -284,6 +289,9 @@ static lors_status start_anew(lors_run_state *run, const char *why)
     say(run, sentence);
     close_journal(run);
     lors_run_shards_free(run);
+    for (int64_t j = 0; j < run->plan->n_all_jobs; j++) {
+        lors_run_job_clear(run, j);
+    }
     run->n_kept = 0;
     run->journal.n_recorded = 0;
     run->untouched = false;

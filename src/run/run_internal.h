@@ -30,6 +30,7 @@ typedef struct lors_run_job {
     int32_t n_needed;            /* by so many jobs that have not ended */
     bool started;
     bool resumed;                /* finished by an earlier run: nothing is left to do */
+    bool noted;                  /* by an earlier run, and yet to be made again: of a stage */
     int32_t phase, n_left;       /* phase in progress, and its units that are not done */
     uint64_t n_unwritten;        /* bytes of the output */
 
@@ -62,12 +63,12 @@ typedef struct lors_run_journal {
     bool running;
     pthread_cond_t wake;
     /* Under the run's lock: */
-    int64_t *pending;     /* [n_jobs]: written, perhaps not on the disk yet */
+    int64_t *pending;     /* [n_all_jobs]: of the output: written, perhaps not on the disk yet */
     int64_t n_pending;
     uint64_t n_pending_bytes;
     double since;         /* when the first of them was written */
     bool stop;
-    int64_t n_recorded;   /* jobs, those of earlier runs included */
+    int64_t n_recorded;   /* jobs of the output, those of earlier runs included */
 } lors_run_journal;
 
 typedef struct lors_worker lors_worker;
@@ -124,7 +125,8 @@ void lors_run_job_clear(lors_run_state *run, int64_t index);
 /* journal_thread.c: a thread that brings finished tensors to the disk now and then, and notes them
  * in the journal once they are there. Without a journal these do nothing. */
 lors_status lors_run_journal_start(lors_run_state *run);
-void lors_run_journal_add(lors_run_state *run, int64_t job); /* of the output: it is written */
+/* The job is finished, and written where it is of the output. Called under the lock. */
+void lors_run_journal_add(lors_run_state *run, int64_t job);
 /* End the thread. `last`: what is finished by now is noted first, unless the run is over before
  * anything was worth a note. Its failures are the run's. */
 lors_status lors_run_journal_stop(lors_run_state *run, bool last);

@@ -233,6 +233,9 @@ static void end_job(lors_run_state *run, int64_t index)
     fold_all(job, state);
     run->n_done_jobs += job->stage == 0;
     change_needs(run, job, -1);
+    if (job->stage > 0 && !state->noted) { /* before what is made of it; the output when written */
+        lors_run_journal_add(run, index);
+    }
 }
 
 lors_status lors_run_job_settle(lors_call *call, lors_worker *w, const lors_job *job, int32_t phase)
@@ -279,15 +282,11 @@ lors_status lors_run_job_unit_done(lors_run_state *run, const lors_unit *unit, l
     pthread_mutex_lock(&run->lock);
     state->n_left = job->n_ranges;
     state->phase++;
-    bool ended = state->phase == job->n_phases;
-    if (ended) {
+    if (state->phase == job->n_phases) {
         end_job(run, unit->job);
     }
     pthread_cond_broadcast(&run->changed);
     pthread_mutex_unlock(&run->lock);
-    if (ended && job->stage > 0) { /* of the output when it is written */
-        lors_run_journal_add(run, unit->job);
-    }
     return LORS_OK;
 }
 

@@ -264,7 +264,9 @@ lors_status lors_run_written(lors_run_state *run, int64_t job, uint64_t n_bytes)
         LORS_TRY(lors_run_shard_sync(run, index));
     }
     if (job_ends) {
+        pthread_mutex_lock(&run->lock);
         lors_run_journal_add(run, job);
+        pthread_mutex_unlock(&run->lock);
     }
     return job_ends && !shard_ends ? hash_written(run, index, false) : LORS_OK;
 }

@@ -170,6 +170,34 @@ static void common_elements_stay(void **state)
     assert_false(property_common_element(&m, 41));
 }
 
+/* Two variances that are the same as f32, of which the second is above in f64 if its squares are
+ * added in some orders and nothing is kept of what that rounds away: the first is taken always. */
+static void any_order_of_models(void **state)
+{
+    (void)state;
+    enum { FIVE = 5, ORDERS = 120 };
+    static const float base[2] = {0}, wanted[] = {0x1.7ccff8p+3f, 0};
+    static const float models[FIVE][2] = {{0x1.7ccff8p+3f, -0x1.8a3ddcp+0f},
+                                          {0, -0x1.55dea6p+2f},
+                                          {0, 0x1.e41c9ap+2f},
+                                          {0, 0x1.91b222p+0f},
+                                          {0, -0x1.3a59c6p+2f}};
+    for (int order = 0; order < ORDERS; order++) {
+        int left[FIVE] = {0, 1, 2, 3, 4}, code = order;
+        merge m = merge_of(&lors_method_sce, 1, 2, FIVE);
+        m.base = base;
+        for (int n = FIVE; n > 0; code /= n, n--) {
+            int at = code % n;
+            m.models[FIVE - n] = models[left[at]];
+            memmove(left + at, left + at + 1, (size_t)(n - 1 - at) * sizeof *left);
+        }
+        merge_set(&m, "select_topk", 0.5);
+        merge_run(&m, LORS_F32);
+        expect_values(&m, wanted);
+        merge_free(&m);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -178,6 +206,7 @@ int main(void)
         cmocka_unit_test(compat_weighs_tiny_changes_alike),
         cmocka_unit_test(tiles_and_edges),
         cmocka_unit_test(common_elements_stay),
+        cmocka_unit_test(any_order_of_models),
     };
     return merge_tests("sce", tests);
 }

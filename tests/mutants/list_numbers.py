@@ -155,6 +155,8 @@ METHODS = [
          "double stays = here > 0 && !arrived ? 1 : 0;", "test_angles"),
     ]),
     *of("columns", "src/backend/columns.h", [
+        ("sce-squares", "lors_real_add(&squares, off * off);", "squares.sum += off * off;",
+         "test_sce"),
         ("nearswap-below", "d = lors_real_choose(d < -limit, LORS_REAL_OF(-limit), d);", "",
          "test_combine|test_columns"),
         ("ram-mean", "return lors_real_choose(n_active > 1, total / n_active, total);",
