@@ -75,6 +75,7 @@ static void count_pass(counter c, lors_queue *second)
         halves[i].start = i;
         halves[i].step = second ? 2 : 1;
         halves[i].queue = i ? second : c.queue;
+        halves[i].selection.shared = second != NULL;
     }
     if (second) {
         assert_int_equal(pthread_create(&thread, NULL, count_pieces, &halves[1]), 0);
