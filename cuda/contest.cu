@@ -29,24 +29,33 @@ static __device__ double change(const contest_args &c, int32_t k, int64_t i)
     return (double)c.stack[k * c.stride + i] - (c.base ? (double)c.base[i] : 0);
 }
 
-/* The sum of all changes of an element, and how many models compete. */
-static __device__ double total_of(const contest_args &c, int64_t i, double *n_competing)
+/* How many models compete. */
+static __device__ double count_competing(const contest_args &c)
 {
-    double sum = 0, lost = 0, n = 0;
+    double n = 0;
     for (int32_t j = 0; j < c.n_counted; j++) {
-        lors_add_exactly(&sum, &lost, change(c, c.at[j], i));
         n += c.bounds[c.n_models + c.at[j]] > 0;
     }
-    *n_competing = n;
+    return n;
+}
+
+/* The sum of all changes of an element. */
+static __device__ double total_of(const contest_args &c, int64_t i)
+{
+    double sum = 0, lost = 0;
+    for (int32_t j = 0; j < c.n_counted; j++) {
+        lors_add_exactly(&sum, &lost, change(c, c.at[j], i));
+    }
     return lors_with_lost(sum, lost);
 }
 
 /* Scores of models of weight 0, and of those that do not compete, are 0. */
 static __global__ void score_kernel(float *out, contest_args c)
 {
+    double n_competing = count_competing(c);
     int64_t step = (int64_t)gridDim.x * blockDim.x;
     for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < c.n; i += step) {
-        double n_competing, total = total_of(c, i, &n_competing);
+        double total = total_of(c, i);
         for (int32_t k = 0, j = 0; k < c.n_models; k++) {
             bool counts = j < c.n_counted && c.at[j] == k;
             lors_contender of = contender(c, k);
@@ -63,7 +72,7 @@ static __global__ void balance_kernel(double *acc, contest_args c)
 {
     int64_t step = (int64_t)gridDim.x * blockDim.x;
     for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < c.n; i += step) {
-        double n_competing, total = total_of(c, i, &n_competing);
+        double total = total_of(c, i);
         double sum = 0, sum_lost = 0, shares = 0, shares_lost = 0;
         for (int32_t j = 0; j < c.n_counted; j++) {
             lors_contender of = contender(c, c.at[j]);
