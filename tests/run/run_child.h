@@ -35,6 +35,10 @@ typedef struct rc_outcome {
 
 rc_outcome rc_run(const rc_merge *merge);
 
+/* Remove what is there and cancel a merge with one worker in the middle of its n_tensors, until one
+ * leaves something that --resume can go on from (it may be through, or at nothing, a few times). */
+rc_outcome rc_interrupt(rc_merge merge, int n_tensors);
+
 /* The same names and bytes, and the same lors.json but for times, memory, workers and what was
  * resumed? The first difference is printed. */
 bool rc_same_outputs(const char *a, const char *b);

@@ -103,27 +103,10 @@ static void need_note(const rc_outcome *outcome, const char *text)
     }
 }
 
-/* Was it stopped after something was noted, and before all was? */
-static bool is_half_done(const rc_outcome *outcome)
-{
-    return outcome->status == LORS_ERR_CANCELLED && strstr(outcome->sentence, "--resume");
-}
-
 /* Cancel when half of the tensors are done: they are kept, and it is said how many. */
 static int64_t interrupt(const char *recipe)
 {
-    rc_merge merge = plain(recipe, "out");
-    rm_remove("out");
-    rm_remove(STAGING);
-    merge.n_threads = 1;
-    merge.cancel_at = n_tensors / 2;
-    rc_outcome outcome = rc_run(&merge);
-    for (int i = 0; i < 50 && !is_half_done(&outcome); i++) { /* it was through, or at nothing */
-        rm_remove("out");
-        rm_remove(STAGING);
-        merge.cancel_at = 1 + n_tensors / (2 + i % 4);
-        outcome = rc_run(&merge);
-    }
+    rc_outcome outcome = rc_interrupt(plain(recipe, "out"), n_tensors);
     assert_int_equal(outcome.status, LORS_ERR_CANCELLED);
     if (!strstr(outcome.sentence, "--resume")) {
         fprintf(stderr, "%s\n", outcome.sentence);

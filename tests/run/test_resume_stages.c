@@ -94,15 +94,7 @@ static rc_outcome resume(const char *recipe)
 /* Cancelled with something noted. */
 static void interrupt(const char *recipe)
 {
-    rc_merge merge = plain(recipe, "out");
-    rc_outcome outcome = {0};
-    merge.n_threads = 1;
-    for (int i = 0; i < 50 && !strstr(outcome.sentence, "--resume"); i++) {
-        rm_remove("out");
-        rm_remove(STAGING);
-        merge.cancel_at = 1 + n_tensors / (2 + i % 4);
-        outcome = rc_run(&merge);
-    }
+    rc_outcome outcome = rc_interrupt(plain(recipe, "out"), n_tensors);
     assert_int_equal(outcome.status, LORS_ERR_CANCELLED);
     assert_non_null(strstr(outcome.sentence, "--resume"));
 }
@@ -148,7 +140,6 @@ static void test_damaged(void **unused)
     (void)unused;
     glob_t found;
     make_meant(SHARED);
-    rm_remove("out");
     interrupt(SHARED);
     assert_int_equal(glob(STAGING "/model-00001-of-*", 0, NULL, &found), 0);
     assert_int_equal(truncate(found.gl_pathv[0], 3), 0);
@@ -162,7 +153,6 @@ static void test_changed(void **unused)
     static const struct timespec times[2] = {{1000000000, 0}, {1000000000, 0}};
     (void)unused;
     make_meant(SHARED);
-    rm_remove("out");
     interrupt(SHARED);
     assert_int_equal(utimensat(AT_FDCWD, "m/model.safetensors", times, 0), 0);
     rc_outcome outcome = resume(SHARED);
@@ -172,7 +162,6 @@ static void test_changed(void **unused)
     char other[sizeof SHARED];
     memcpy(other, SHARED, sizeof other);
     *strchr(strstr(other, "density: 0."), '4') = '5';
-    rm_remove("out");
     interrupt(SHARED);
     make_meant(other);
     outcome = resume(other);
