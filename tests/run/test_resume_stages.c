@@ -15,10 +15,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "io/journal.h"
 #include "run_child.h"
 #include "run_models.h"
 
 #define STAGING ".out.lors-staging"
+#define JOURNAL STAGING "/.lors-journal"
 
 /* x is used by y and by the last, y by the last alone. */
 #define SHARED \
@@ -28,6 +30,13 @@
     "parameters: {weight: 1}\n---\n" \
     "merge_method: lors\nbase_model: x\nmodels: [{model: y}, {model: o}]\n" \
     "parameters: {rank: 2, density: 0.2}\n"
+
+/* Of the decoder's second layer that x makes nobody has need. */
+#define SLICED \
+    "name: x\nmerge_method: linear\nmodels: [{model: m}, {model: n}]\n" \
+    "parameters: {weight: 1}\n---\n" \
+    "merge_method: passthrough\nmodules:\n  encoder: {models: [{model: x}]}\n" \
+    "  decoder: {slices: [{sources: [{model: x, layer_range: [0, 1]}]}]}\n"
 
 /* Each of the two before it: were everything gone through for each of its uses, 10^12 steps. */
 enum { DEEP = 60, SHARD_BYTES = 4096 };
@@ -147,6 +156,110 @@ static void test_damaged(void **unused)
     assert_non_null(strstr(resume(SHARED).note, "their bytes are not there"));
 }
 
+/* ---- Another's journal ---------------------------------------------------------------------- */
+
+typedef struct record {
+    int64_t job; /* of the plan: the output's tensors, then those of stages; -1: the identity */
+    size_t n_bytes;
+    unsigned char bytes[4096];
+} record;
+
+static record records[256];
+static int n_records;
+
+static void read_journal(void)
+{
+    lors_journal *journal = NULL;
+    const void *bytes = NULL;
+    size_t n_bytes = 0;
+    RM_OK(lors_journal_open(JOURNAL, 1 << 24, &journal));
+    for (n_records = 0; lors_journal_next(journal, &bytes, &n_bytes); n_records++) {
+        record *r = &records[n_records];
+        assert_true(n_records < 255 && n_bytes <= sizeof r->bytes);
+        memcpy(r->bytes, bytes, r->n_bytes = n_bytes);
+        r->job = -1;
+        if (n_records > 0) {
+            memcpy(&r->job, bytes, sizeof r->job);
+        }
+    }
+    lors_journal_close(journal);
+}
+
+static void write_journal(void)
+{
+    lors_journal *journal = NULL;
+    assert_int_equal(unlink(JOURNAL), 0);
+    RM_OK(lors_journal_create(JOURNAL, 0, &journal));
+    for (int i = 0; i < n_records; i++) {
+        lors_journal_add(journal, records[i].bytes, records[i].n_bytes);
+    }
+    RM_OK(lors_journal_sync(journal));
+    lors_journal_close(journal);
+}
+
+static void drop_record(int index)
+{
+    n_records--;
+    memmove(&records[index], &records[index + 1], (size_t)(n_records - index) * sizeof *records);
+}
+
+/* A tensor is not kept where nothing tells how one that it is made of came about. */
+static void test_lost_records(void **unused)
+{
+    (void)unused;
+    make_meant(SHARED);
+    for (int most = 1; most < 256; most += 254) { /* one record of a stage, or all */
+        int n_lost = 0;
+        interrupt(SHARED);
+        read_journal();
+        for (int i = 1; i < n_records && n_lost < most;) {
+            if (records[i].job >= n_tensors) {
+                drop_record(i);
+                n_lost++;
+            } else {
+                i++;
+            }
+        }
+        assert_true(n_lost > 0);
+        write_journal();
+        rc_outcome outcome = resume(SHARED);
+        assert_true(most == 1 ? outcome.n_resumed > 0 : outcome.n_resumed == 0);
+        assert_non_null(strstr(outcome.note, most == 1 ? "their bytes are not there"
+                                                       : "the interrupted run finished no tensor"));
+        rm_remove("out");
+    }
+}
+
+/* Records of what nobody has need of, and of tensors that there are not, change nothing. */
+static void test_useless_records(void **unused)
+{
+    (void)unused;
+    make_meant(SLICED);
+    rm_model *meant = rm_read("meant");
+    int n_outputs = meant->n;
+    rm_free(meant);
+    assert_true(n_outputs < n_tensors);
+    interrupt(SLICED);
+    read_journal();
+    record *model = &records[1];
+    assert_true(model->job >= n_outputs); /* a stage's comes first */
+    for (int64_t job = n_outputs; job < 3 * n_tensors; job++) {
+        bool known = false;
+        for (int i = 1; i < n_records; i++) {
+            known = known || records[i].job == job;
+        }
+        if (!known) {
+            record *r = &records[n_records++];
+            assert_true(n_records < 256);
+            *r = *model;
+            r->job = job;
+            memcpy(r->bytes, &job, sizeof job);
+        }
+    }
+    write_journal();
+    assert_true(resume(SLICED).n_resumed > 0);
+}
+
 /* A model that a stage alone reads, and a recipe of which the last document is the same. */
 static void test_changed(void **unused)
 {
@@ -172,10 +285,9 @@ static void test_changed(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cancelled),
-        cmocka_unit_test(test_killed),
-        cmocka_unit_test(test_damaged),
-        cmocka_unit_test(test_changed),
+        cmocka_unit_test(test_cancelled),       cmocka_unit_test(test_killed),
+        cmocka_unit_test(test_damaged),         cmocka_unit_test(test_lost_records),
+        cmocka_unit_test(test_useless_records), cmocka_unit_test(test_changed),
     };
     rm_work_in("resume-stages-work");
     write_family();
