@@ -259,7 +259,22 @@ void disk_apply(disk *d, const trace_op *op)
     }
 }
 
-disk *disk_new(const tree *out)
+static void add_folder(disk *d, const char *name, const tree *from)
+{
+    int folder = new_inode(d, true);
+    change_names(d, ROOT, 1, named(name, folder), named("", NOTHING));
+    for (int i = 0; i < from->n; i++) {
+        int file = new_inode(d, false);
+        write all = {0, from->files[i].n_bytes, from->files[i].bytes};
+        put_bytes(&d->inodes[file]->now, &all);
+        put_bytes(&d->inodes[file]->kept, &all);
+        change_names(d, folder, 1, named(from->files[i].name, file), named("", NOTHING));
+    }
+    sync_inode(d, folder);
+    sync_inode(d, ROOT);
+}
+
+disk *disk_new(const tree *out, const tree *staging)
 {
     disk *d = calloc(1, sizeof *d);
     NEED(d, "no memory");
@@ -268,17 +283,10 @@ disk *disk_new(const tree *out)
     }
     new_inode(d, true);
     if (out) {
-        int folder = new_inode(d, true);
-        change_names(d, ROOT, 1, named("out", folder), named("", NOTHING));
-        for (int i = 0; i < out->n; i++) {
-            int file = new_inode(d, false);
-            write all = {0, out->files[i].n_bytes, out->files[i].bytes};
-            put_bytes(&d->inodes[file]->now, &all);
-            put_bytes(&d->inodes[file]->kept, &all);
-            change_names(d, folder, 1, named(out->files[i].name, file), named("", NOTHING));
-        }
-        sync_inode(d, folder);
-        sync_inode(d, ROOT);
+        add_folder(d, "out", out);
+    }
+    if (staging) {
+        add_folder(d, ".out.lors-staging", staging);
     }
     return d;
 }

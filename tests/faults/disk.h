@@ -17,8 +17,8 @@
 
 typedef struct disk disk;
 
-/* With one folder at the root, `out`, on the disk; NULL: with none. */
-disk *disk_new(const tree *out);
+/* With two folders at the root, `out` and `.out.lors-staging`, on the disk; NULL: without. */
+disk *disk_new(const tree *out, const tree *staging);
 void disk_free(disk *d);
 
 /* What a program did: calls on other paths than the root's are ignored. */

@@ -70,12 +70,20 @@ void scene_use(const char *recipe, const char *device, uint64_t max_memory, bool
 void scene_reset(variant v);
 /* Recipe, plan and run, into place/out. VARIANT_RESUME: with `resume`. */
 lors_status scene_merge(variant v, int n_threads);
+/* What the last merge said of an interrupted run: its own, or one that it went on from. */
+typedef struct scene_words {
+    int64_t n_promised; /* so many tensors it keeps for the next run */
+    int64_t n_resumed;  /* so many it took over */
+    bool damaged;       /* more had been noted, but are not there */
+} scene_words;
+scene_words scene_said(void);
 /* Verify place/out, and compare it with the base. */
 lors_status scene_look(void);
 /* Over what is there, with another result in other files. */
 lors_status scene_merge_again(int n_threads);
-/* The old output: what place/out holds after scene_reset, unless the variant is VARIANT_NEW. */
-const struct tree *scene_old(void);
+/* What place/out, and the staging folder beside it, hold after scene_reset; NULL: there is none. */
+const struct tree *scene_old(variant v);
+const struct tree *scene_left(variant v);
 
 typedef enum outcome {
     OUT_NONE,

@@ -3,9 +3,9 @@
  * A run is recorded and played on the model of disk.c. After every prefix of it, many states of the
  * disk are drawn: what is left must be the output as it was, or the new one, byte for byte, and
  * once the run has said that it is done, the new one. Each state is also written to real folders,
- * where the next run must find its way. A run during which a call fails, and two runs one after
- * another, are cut likewise. To show that the model notices: the syncs of each path are left out in
- * turn, and some state must then be wrong. */
+ * where the next run must find its way, and go on from what an interrupted run had finished. A run
+ * during which a call fails, and two runs one after another, are cut likewise. To show that the
+ * model notices: the syncs of each path are left out in turn, and some state must then be wrong. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,12 +30,13 @@ typedef struct story {
     trace done;
     size_t ends[MAX_RUNS], from; /* where each run ends; the first prefix that is looked at */
     bool failed[MAX_RUNS];
+    int64_t n_promised; /* tensors that the first run, which fails, keeps for the next */
     bool has_tree[MAX_RUNS + 1];
     tree trees[MAX_RUNS + 1]; /* the output before, and what each run was about to give its name */
 } story;
 
 static struct {
-    uint64_t states, distinct, n_seen;
+    uint64_t states, distinct, resumed, n_seen;
     uint64_t seen[SEEN]; /* hashes, 0: none; per story */
 } counts;
 
@@ -47,13 +48,14 @@ static void tell_run(story *s, int run, const point *fault)
     lors_status status = run == 0 ? scene_merge(s->v, 1) : scene_merge_again(1);
     NEED(status == LORS_OK || fault, "run %d: %s", run, lors_last_error());
     s->failed[run] = status != LORS_OK;
+    s->n_promised = run == 0 ? scene_said().n_promised : s->n_promised;
     s->ends[run] = s->done.n;
 }
 
 /* What each run was about to put in place: the staging folder when it is first renamed. */
 static void find_trees(story *s)
 {
-    disk *d = disk_new(s->v == VARIANT_NEW ? NULL : scene_old());
+    disk *d = disk_new(scene_old(s->v), scene_left(s->v));
     s->has_tree[0] = disk_folder(d, "out", &s->trees[0]);
     size_t at = 0;
     for (int run = 0; run < s->n_runs; run++) {
@@ -129,6 +131,42 @@ static bool is_aside(const story *s, size_t prefix, const image *left)
            tree_same(aside, &s->trees[last], NULL);
 }
 
+/* Has the run, which failed, said that there is something to go on from? */
+static bool has_promised(const story *s, size_t prefix)
+{
+    return s->n_runs == 1 && prefix >= s->ends[0] && s->n_promised > 0;
+}
+
+/* Is a run on its way to remove what it had written? The journal may outlive it. */
+static bool has_removed(const story *s, size_t prefix)
+{
+    for (size_t i = 0; i < prefix; i++) {
+        const trace_op *op = &s->done.ops[i];
+        if (op->op == OP_UNLINK && strncmp(op->path, staging_path, strlen(staging_path)) == 0 &&
+            strstr(op->path, ".safetensors")) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The next run goes on from what is there, to the same end. What was noted is there, and so is all
+ * that a run said it would keep. */
+static const char *judge_resumed(const story *s, size_t prefix)
+{
+    if (scene_merge(VARIANT_RESUME, 1) != LORS_OK) {
+        return lors_last_error();
+    }
+    counts.resumed += scene_said().n_resumed > 0;
+    bool less = has_promised(s, prefix) && scene_said().n_resumed < s->n_promised;
+    bool damaged = scene_said().damaged && !has_removed(s, prefix);
+    return damaged                      ? "what was noted is not there"
+           : less                       ? "less is kept than was said"
+           : scene_outcome() != OUT_NEW ? "what is resumed is not the new output"
+           : !scene_is_clean()          ? "what is resumed leaves something"
+                                        : NULL;
+}
+
 /* In real folders: the next run is not refused, clears away, and leaves what it finds whole. */
 static const char *judge_written(const story *s, size_t prefix, const image *left)
 {
@@ -137,6 +175,9 @@ static const char *judge_written(const story *s, size_t prefix, const image *lef
     rm_remove("place");
     NEED(mkdir("place", 0777) == 0, "place");
     image_write(left, "place");
+    if (s->v == VARIANT_RESUME) {
+        return judge_resumed(s, prefix);
+    }
     if (lors_staging_open("place/out", true, &staging) != LORS_OK) {
         return lors_last_error();
     }
@@ -157,7 +198,7 @@ static const char *judge(const story *s, size_t prefix, const image *left)
     const tree *out = image_folder(left, "out");
     int last, other;
     find_allowed(s, prefix, &last, &other);
-    hash += (uint64_t)(last * 8 + other) * 0x9e3779b97f4a7c15u;
+    hash += (uint64_t)(last * 8 + other * 2 + has_promised(s, prefix)) * 0x9e3779b97f4a7c15u;
     size_t at = hash % SEEN;
     counts.states++;
     for (; counts.seen[at] != 0; at = (at + 1) % SEEN) {
@@ -182,7 +223,7 @@ static uint64_t cut_story(const options *o, story *s, uint64_t n_states, bool hu
 {
     static image left;
     uint64_t index = 0, n_wrong = 0;
-    disk *d = disk_new(s->v == VARIANT_NEW ? NULL : scene_old());
+    disk *d = disk_new(scene_old(s->v), scene_left(s->v));
     memset(counts.seen, 0, sizeof counts.seen);
     counts.n_seen = 0;
     for (size_t prefix = 0; prefix <= s->done.n && !(hunt && n_wrong > 0); prefix++) {
@@ -265,11 +306,23 @@ static void cut_failed_runs(const options *o, variant v, const point_list *list)
 
 /* --- does it notice? ------------------------------------------------------------------------- */
 
+/* The journal is for what is said when a run fails behind the last tensor. */
+static const point *fault_behind(const point_list *list, const char *path)
+{
+    const char *name = strrchr(path, '/');
+    for (size_t i = 0; name && strcmp(name + 1, LORS_STAGING_NOTE) == 0 && i < list->n; i++) {
+        if (list->points[i].op == OP_CREATE && strstr(list->points[i].path, "/lors.json")) {
+            return &list->points[i];
+        }
+    }
+    return NULL;
+}
+
 /* Without the syncs of a path some state must be wrong: else nobody knows what they are for. */
-static void miss_sync(const options *o, variant v, const char *path)
+static void miss_sync(const options *o, variant v, const point_list *list, const char *path)
 {
     story s = {.v = v, .name = "without a sync", .n_runs = 1};
-    tell_story(&s, NULL, path);
+    tell_story(&s, fault_behind(list, path), path);
     while (s.from < s.done.n && s.done.ops[s.from].op != OP_RENAME &&
            s.done.ops[s.from].op != OP_EXCHANGE) {
         s.from++; /* before it nothing can be wrong */
@@ -282,13 +335,23 @@ static void miss_sync(const options *o, variant v, const char *path)
     }
 }
 
+/* An interrupted run may have written all of a file. */
+static bool is_whole(const point_list *list, const char *path)
+{
+    bool written = !strstr(path, ".safetensors");
+    for (size_t i = 0; i < list->n && !written; i++) {
+        written = list->points[i].op == OP_WRITE && strcmp(list->points[i].path, path) == 0;
+    }
+    return !written;
+}
+
 static int miss_each_sync(const options *o, variant v, const point_list *list)
 {
     int n = 0;
     for (size_t i = 0; i < list->n; i++) {
         const point *p = &list->points[i];
-        if (p->op == OP_SYNC && p->nth == 1) {
-            miss_sync(o, v, p->path);
+        if (p->op == OP_SYNC && p->nth == 1 && !is_whole(list, p->path)) {
+            miss_sync(o, v, list, p->path);
             n++;
         }
     }
@@ -300,22 +363,22 @@ void run_power(const options *o)
     static point_list list;
     table_use();
     scene_init();
-    for (variant v = o->first; v <= o->last && v != VARIANT_RESUME; v++) {
+    for (variant v = o->first; v <= o->last; v++) {
         int n_syncs = 0;
-        counts.states = counts.distinct = 0;
+        counts.states = counts.distinct = counts.resumed = 0;
         list_changes(v, &list);
         size_t n_one = cut_runs(o, v, 1), n_two = cut_runs(o, v, 2);
         if (!o->without) {
             cut_failed_runs(o, v, &list);
         }
-        uint64_t states = counts.states, distinct = counts.distinct;
+        uint64_t states = counts.states, distinct = counts.distinct, resumed = counts.resumed;
         if (!o->without && !o->only) {
             n_syncs = miss_each_sync(o, v, &list);
         }
         printf("power %s: operations %zu, of two runs %zu, failing runs %zu, states %llu, distinct "
-               "%llu, "
-               "syncs left out %d\n",
+               "%llu, resumed %llu, syncs left out %d\n",
                variant_name(v), n_one, n_two, list.n / o->stride, (unsigned long long)states,
-               (unsigned long long)distinct, n_syncs);
+               (unsigned long long)distinct, (unsigned long long)resumed, n_syncs);
+        NEED(v != VARIANT_RESUME || resumed > 0 || o->only || o->without, "nothing is resumed");
     }
 }

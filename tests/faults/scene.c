@@ -1,7 +1,8 @@
 /* scene.c - the merge that the fault loops repeat, and what may be left of it.
  *
- * A base and two models of eight tensors: low-rank parts and selection, a sinusoid and integers
- * that are copied, an output in several shards with an index, side files, --verify. */
+ * A base and two models of eight tensors: a recipe of two documents, low-rank parts and selection,
+ * a sinusoid and integers that are copied, an output in several shards with an index, side files,
+ * --verify. */
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,17 +22,21 @@
 #include "run_models.h"
 #include "tree.h"
 
-#define MODELS \
+#define LORS(model) \
     "merge_method: lors\nbase_model: b\nmodels: [{model: m, parameters: {weight: 1}}, " \
-    "{model: n, parameters: {weight: 0.5}}]\n"
+    "{model: " model ", parameters: {weight: 0.5}}]\n"
 
-static const char recipe_text[] = MODELS "parameters: {rank: 2, density: 0.3, lambda: 0.5}\n";
-static const char old_recipe[] = MODELS "parameters: {rank: 1, density: 0.1, lambda: 0.25}\n";
+static const char recipe_text[] =
+    "name: x\nmerge_method: ties\nbase_model: b\nmodels: [{model: m}, {model: n}]\n"
+    "parameters: {weight: 1, density: 0.4}\n---\n" LORS(
+        "x") "parameters: {rank: 2, density: 0.3, lambda: 0.5}\n";
+static const char old_recipe[] = LORS("n") "parameters: {rank: 1, density: 0.1, lambda: 0.25}\n";
 
 enum { LEAST_LEFT = 3 }; /* tensors that the interrupted run had finished */
 static const char left_in[] = "place/.out.lors-staging";
 
 static tree old_output, new_output, left_behind;
+static scene_words words;
 
 /* The merge at hand. */
 static struct {
@@ -77,6 +82,25 @@ static void write_models(void)
 
 /* --- the merge ------------------------------------------------------------------------------- */
 
+static void keep_note(const char *sentence, void *user)
+{
+    (void)user;
+    words.damaged = words.damaged || strstr(sentence, "their bytes are not there");
+}
+
+/* "...: 3 of 8 tensors are finished and kept in ..." */
+static int64_t read_promise(const char *sentence)
+{
+    long long n = 0, n_all = 0;
+    const char *end = strstr(sentence, " tensors are finished and kept in ");
+    for (const char *at = end; at && at > sentence; at--) {
+        if (at[-1] == ' ' && sscanf(at, "%lld of %lld", &n, &n_all) == 2) {
+            return n;
+        }
+    }
+    return 0;
+}
+
 static lors_status merge(const char *text, uint64_t shard_bytes, const lors_run_options *how,
                          int n_threads)
 {
@@ -98,8 +122,15 @@ static lors_status merge(const char *text, uint64_t shard_bytes, const lors_run_
         status = lors_plan_json(plan, &shown);
     }
     lors_text_free(shown);
+    words = (scene_words){0};
     if (status == LORS_OK) {
         status = lors_run(plan, "place/out", how, &report);
+        words.n_promised = status == LORS_OK ? 0 : read_promise(lors_last_error());
+    }
+    if (report) {
+        lors_report_summary summary;
+        lors_report_summarize(report, &summary);
+        words.n_resumed = summary.n_resumed;
     }
     lors_report_free(report);
     lors_plan_free(plan);
@@ -113,6 +144,7 @@ static lors_run_options run_options(variant v)
     how.verify = true;
     how.force = v != VARIANT_NEW;
     how.resume = v == VARIANT_RESUME;
+    how.note = keep_note;
     return how;
 }
 
@@ -120,6 +152,11 @@ lors_status scene_merge(variant v, int n_threads)
 {
     lors_run_options how = run_options(v);
     return merge(now.recipe, 3000, &how, n_threads);
+}
+
+scene_words scene_said(void)
+{
+    return words;
 }
 
 void scene_use(const char *recipe, const char *device, uint64_t max_memory, bool exact)
@@ -163,9 +200,14 @@ lors_status scene_look(void)
     return status;
 }
 
-const tree *scene_old(void)
+const tree *scene_old(variant v)
 {
-    return &old_output;
+    return v == VARIANT_NEW ? NULL : &old_output;
+}
+
+const tree *scene_left(variant v)
+{
+    return v == VARIANT_RESUME ? &left_behind : NULL;
 }
 
 static bool is_begun(const lors_progress *progress, void *user)

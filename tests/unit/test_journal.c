@@ -17,6 +17,7 @@
 #include "base/file.h"
 #include "io/journal.h"
 #include "io_files.h"
+#include "run/run_internal.h"
 
 enum { N_RECORDS = 5, ROOM = 4096, MAX_FILE = 8192 };
 
@@ -261,6 +262,21 @@ static void test_sync_fails(void **state)
     assert_true(read_back(path) >= 2);
 }
 
+/* The second run that checks the first keeps none. */
+static void test_no_journal(void **state)
+{
+    lors_run_state run = {0};
+    (void)state;
+    pthread_mutex_init(&run.lock, NULL);
+    assert_int_equal(lors_run_journal_start(&run), LORS_OK);
+    lors_run_journal_add(&run, 0);
+    assert_int_equal(run.journal.n_pending, 0);
+    assert_int_equal(lors_run_journal_stop(&run, true), LORS_OK);
+    run.status = LORS_ERR_IO;
+    assert_int_equal(lors_run_journal_stop(&run, true), LORS_ERR_IO);
+    pthread_mutex_destroy(&run.lock);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -271,6 +287,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_going_on, setup, teardown),
         cmocka_unit_test_setup_teardown(test_refusals, setup, teardown),
         cmocka_unit_test_setup_teardown(test_sync_fails, setup, teardown),
+        cmocka_unit_test(test_no_journal),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
