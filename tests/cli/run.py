@@ -18,6 +18,7 @@ import difflib
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -103,6 +104,7 @@ def parse_arguments():
 
 def main():
     arguments = parse_arguments()
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup the programs would ignore it, too
     cases = pathlib.Path(__file__).resolve().parent / "cases"
     scripts = sorted(path for path in cases.glob("*.sh")
                      if not arguments.names or path.stem in arguments.names)
