@@ -32,7 +32,7 @@ static struct {
     size_t beyond; /* added to where a text ends */
     int (*error)(struct fy_diag_error *error);
     const char *json;
-    int n_fstat_fails, lstat_error;
+    int n_fstat_fails, n_lstat_fails;
 } odd;
 
 static int usual(void **state)
@@ -94,10 +94,14 @@ struct fy_diag_error *fy_diag_errors_iterate(struct fy_diag *diag, void **prevp)
     return odd.error(&changed) ? &changed : NULL;
 }
 
-static lors_status parse(const char *text)
+/* `model` NULL, or the path of the first model, if the recipe is good. */
+static lors_status parse(const char *text, const char *model)
 {
     lors_recipe *recipe = NULL;
     lors_status status = lors_recipe_parse("r.yaml", text, strlen(text), "/f", &recipe);
+    if (status == LORS_OK && model) {
+        assert_string_equal(lors_recipe_model_path(recipe, 0), model);
+    }
     lors_recipe_free(recipe);
     return status;
 }
@@ -125,7 +129,7 @@ static void test_marks(void **state)
         odd.no_end = way == 2;
         odd.beyond = way == 3 ? 1000 : 0;
         odd.swapped = way == 4;
-        lors_status status = parse(QUOTED);
+        lors_status status = parse(QUOTED, "/f/it's");
         if (status) {
             print_error("way %d: %s\n", way, lors_last_error());
         }
@@ -133,7 +137,7 @@ static void test_marks(void **state)
     }
     usual(NULL);
     odd.no_start = true;
-    refused(parse("merge_method: !x linear\n"), LORS_ERR_RECIPE, "r.yaml: tags");
+    refused(parse("merge_method: !x linear\n", NULL), LORS_ERR_RECIPE, "r.yaml: tags");
 }
 
 static int is_notice(struct fy_diag_error *error)
@@ -158,14 +162,14 @@ static void test_messages(void **state)
 {
     static const char broken[] = "merge_method: [linear\n";
     (void)state;
-    refused(parse(broken), LORS_ERR_RECIPE, "not valid YAML: ");
+    refused(parse(broken, NULL), LORS_ERR_RECIPE, "not valid YAML: ");
     odd.error = is_nowhere;
-    refused(parse(broken), LORS_ERR_RECIPE, "not valid YAML: ");
+    refused(parse(broken, NULL), LORS_ERR_RECIPE, "not valid YAML: ");
     assert_null(strstr(lors_last_error(), "-1"));
     odd.error = is_notice; /* there is no error, as when libfyaml has no memory for one */
-    refused(parse(broken), LORS_ERR_LIMIT, "memory");
+    refused(parse(broken, NULL), LORS_ERR_LIMIT, "memory");
     odd.error = is_silent;
-    refused(parse(broken), LORS_ERR_LIMIT, "memory");
+    refused(parse(broken, NULL), LORS_ERR_LIMIT, "memory");
 }
 
 /* ---- jansson --------------------------------------------------------------------------------- */
@@ -217,8 +221,10 @@ int fstat(int fd, struct stat *info)
 
 int lstat(const char *path, struct stat *info)
 {
-    if (odd.lstat_error) {
-        errno = odd.lstat_error;
+    const char *name = strrchr(path, '/');
+    if (odd.n_lstat_fails > 0 && name && strcmp(name, "/out") == 0) {
+        odd.n_lstat_fails--;
+        errno = EIO;
         return -1;
     }
     int (*function)(const char *, struct stat *);
@@ -243,14 +249,15 @@ static void test_lock(void **state)
     io_folder_remove();
 }
 
+/* Whether there is an output to replace is not known then: nothing is touched. */
 static void test_output(void **state)
 {
     lors_staging *staging = NULL;
     (void)state;
     io_folder_create();
-    odd.lstat_error = EIO;
+    odd.n_lstat_fails = 2; /* when an interrupted run is looked for, and when it is replaced */
     refused(lors_staging_open(io_path("out"), true, &staging), LORS_ERR_IO, "cannot be examined");
-    odd.lstat_error = 0;
+    assert_int_equal(odd.n_lstat_fails, 0);
     io_folder_remove();
 }
 
