@@ -138,3 +138,38 @@ uint32_t lors_f64_to_f32_bits(double value)
 {
     return narrow(value, 8, 23);
 }
+
+/* ---- Numbers that are none ------------------------------------------------------------------- */
+
+/* All bits of the exponent are set. Most tensors hold none, so that the first loop is alone. */
+#define NONFINITE(name, type) \
+    static uint64_t name(type *x, type exponent, uint64_t n, bool zero, uint64_t *first) \
+    { \
+        uint64_t n_bad = 0; \
+        for (uint64_t i = 0; i < n; i++) { \
+            n_bad += (x[i] & exponent) == exponent; \
+        } \
+        for (uint64_t i = n, left = n_bad; i > 0 && left > 0; i--) { \
+            if ((x[i - 1] & exponent) == exponent) { \
+                *first = i - 1; \
+                x[i - 1] = zero ? 0 : x[i - 1]; \
+                left--; \
+            } \
+        } \
+        return n_bad; \
+    }
+NONFINITE(nonfinite_16, uint16_t)
+NONFINITE(nonfinite_32, uint32_t)
+NONFINITE(nonfinite_64, uint64_t)
+
+uint64_t lors_dtype_nonfinite(lors_dtype dtype, void *elements, uint64_t n, bool zero,
+                              uint64_t *first)
+{
+    switch ((int)dtype) {
+    case LORS_F16: return nonfinite_16(elements, 0x7c00, n, zero, first);
+    case LORS_BF16: return nonfinite_16(elements, 0x7f80, n, zero, first);
+    case LORS_F32: return nonfinite_32(elements, 0x7f800000, n, zero, first);
+    case LORS_F64: return nonfinite_64(elements, 0x7ff0000000000000u, n, zero, first);
+    default: return 0;
+    }
+}

@@ -43,6 +43,10 @@ const char *lors_dtype_name(lors_dtype dtype);
 int lors_dtype_bits(lors_dtype dtype);
 bool lors_dtype_is_float(lors_dtype dtype);
 bool lors_dtype_merges(lors_dtype dtype); /* F32, F16, BF16 */
+/* How many of n elements in memory are NaN or infinite; 0 of all types but F16, BF16, F32, F64.
+ * *first: the index of the first of them. With `zero` they become 0. */
+uint64_t lors_dtype_nonfinite(lors_dtype dtype, void *elements, uint64_t n, bool zero,
+                              uint64_t *first);
 /* By the name in files ("BF16"); false if unknown. */
 bool lors_dtype_find(const char *name, size_t n_bytes, lors_dtype *out);
 /* By a user's word: f32 float32 torch.float32, f16 float16 half, bf16 bfloat16; any case. */

@@ -53,7 +53,8 @@ bool lors_utf8_valid(const char *bytes, size_t n_bytes)
 static bool printable(uint32_t c)
 {
     bool control = c < 0x20 || (c >= 0x7f && c <= 0x9f);
-    bool mark = (c >= 0x2028 && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069);
+    bool mark = c == 0x61c || c == 0x200e || c == 0x200f || (c >= 0x2028 && c <= 0x202e) ||
+                (c >= 0x2066 && c <= 0x2069);
     return !control && !mark && c != '"' && c != '\'' && c != '\\';
 }
 

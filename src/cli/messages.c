@@ -100,8 +100,9 @@ static size_t decode(const unsigned char *text, uint32_t *point)
 /* Control characters, and the marks that make text read in another order than it is stored. */
 static bool is_harmful(uint32_t point)
 {
-    return point < 0x20 || (point >= 0x7f && point < 0xa0) || point == 0x200e || point == 0x200f ||
-           (point >= 0x2028 && point <= 0x202e) || (point >= 0x2066 && point <= 0x2069);
+    return point < 0x20 || (point >= 0x7f && point < 0xa0) || point == 0x61c || point == 0x200e ||
+           point == 0x200f || (point >= 0x2028 && point <= 0x202e) ||
+           (point >= 0x2066 && point <= 0x2069);
 }
 
 /* Names in sentences of the library are escaped already, but for paths that the user wrote. This is

@@ -70,6 +70,14 @@ lors_status lors_ckpt_fail_changed(const lors_ckpt_file *file, const struct stat
                      lors_label(file->path, label), change);
 }
 
+lors_status lors_ckpt_check_same(const char *path, const struct stat *before,
+                                 const struct stat *now)
+{
+    lors_ckpt_file file = {.path = (char *)path};
+    note_identity(&file, before);
+    return lors_ckpt_file_is(&file, now) ? LORS_OK : lors_ckpt_fail_changed(&file, now);
+}
+
 lors_status lors_ckpt_check_unchanged(const lors_checkpoint *checkpoint)
 {
     for (int32_t i = 0; i < checkpoint->n_files; i++) {

@@ -129,7 +129,7 @@ static lors_status skip_entry(side_list *list, const char *name, const char *suf
     return LORS_OK;
 }
 
-static lors_status keep_entry(side_list *list, const char *name, uint64_t n_bytes)
+static lors_status keep_entry(side_list *list, const char *name, const struct stat *info)
 {
     enum { SIDE_FILES_MAX = 100000 };
     if (list->n_files >= SIDE_FILES_MAX) {
@@ -149,7 +149,7 @@ static lors_status keep_entry(side_list *list, const char *name, uint64_t n_byte
     if (!copy) {
         return lors_fail_memory(strlen(name) + 1);
     }
-    list->files[list->n_files++] = (lors_side_file){copy, NULL, n_bytes};
+    list->files[list->n_files++] = (lors_side_file){copy, NULL, *info};
     return LORS_OK;
 }
 
@@ -175,7 +175,7 @@ static lors_status add_entry(const char *name, bool is_folder, void *user)
     if (kind == SIDE_KEPT && !known) {
         status = lors_file_fail(path, "cannot be examined", errno);
     } else if (kind == SIDE_KEPT && S_ISREG(info.st_mode)) {
-        status = keep_entry(list, name, (uint64_t)info.st_size);
+        status = keep_entry(list, name, &info);
     } else {
         status = skip_entry(list, name, known && S_ISDIR(info.st_mode) ? "/" : "");
     }

@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/stat.h>
 
 #include <lors/status.h>
 
@@ -12,7 +13,7 @@
 typedef struct lors_side_file {
     char *name;         /* base name */
     const char *folder; /* where it lies: the caller's text */
-    uint64_t n_bytes;
+    struct stat info;   /* as it was listed, behind a link */
 } lors_side_file;
 
 /* The files of a model folder that belong beside a merged model, sorted by name: everything at the

@@ -16,6 +16,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/memory.h"
+#include "io/checkpoint.h"
 #include "io/label.h"
 #include "io/staging_internal.h"
 
@@ -26,15 +27,21 @@ bool lors_staging_exists(const char *path, struct stat *info)
     return lstat(path, info) == 0;
 }
 
-static char *beside(const lors_staging *staging, const char *suffix)
+const char *lors_staging_rest(const lors_staging *staging)
+{
+    return staging->rest;
+}
+
+char *lors_staging_beside(const char *out_path, const char *suffix)
 {
     lors_text name = {0};
-    char *path = NULL;
-    lors_text_printf(&name, ".%s%s", lors_path_base(staging->out), suffix);
-    if (!name.failed) {
-        path = lors_path_join(staging->parent, name.bytes);
+    char *parent = lors_path_parent(out_path), *path = NULL;
+    lors_text_printf(&name, ".%s%s", lors_path_base(out_path), suffix);
+    if (parent && !name.failed) {
+        path = lors_path_join(parent, name.bytes);
     }
     lors_text_clear(&name);
+    lors_free(parent);
     return path;
 }
 
@@ -52,10 +59,10 @@ static lors_status set_paths(lors_staging *staging, const char *out_path)
                          lors_label(out_path, label));
     }
     if (!staging->out || !(staging->parent = lors_path_parent(staging->out)) ||
-        !(staging->lock = beside(staging, ".lors-lock")) ||
-        !(staging->staging = beside(staging, ".lors-staging")) ||
+        !(staging->lock = lors_staging_beside(staging->out, ".lors-lock")) ||
+        !(staging->staging = lors_staging_beside(staging->out, LORS_STAGING_NEW)) ||
         !(staging->note = lors_path_join(staging->staging, LORS_STAGING_NOTE)) ||
-        !(staging->old = beside(staging, ".lors-old"))) {
+        !(staging->old = lors_staging_beside(staging->out, LORS_STAGING_OLD))) {
         return lors_fail_memory(strlen(out_path));
     }
     return LORS_OK;
@@ -218,15 +225,17 @@ static void keep_sentence(kept_sentence *kept)
 }
 
 /* Remove a tree, twice if need be. It runs after the outcome is known. What it cannot remove, the
- * next run does. */
-static void clear_away(const char *path)
+ * next run does; false then. */
+static bool clear_away(const char *path)
 {
     kept_sentence kept;
     keep_sentence(&kept);
-    if (lors_file_remove_tree(path) != LORS_OK) {
-        lors_file_remove_tree(path);
+    bool gone = lors_file_remove_tree(path) == LORS_OK;
+    if (!gone) {
+        gone = lors_file_remove_tree(path) == LORS_OK;
         lors_fail(LORS_ERR_IO, "%s", kept.text);
     }
+    return gone;
 }
 
 /* ---- Opening -------------------------------------------------------------------------------- */
@@ -409,19 +418,21 @@ static lors_status copy_bytes(int from_fd, const char *from, int to_fd, const ch
     return status;
 }
 
-lors_status lors_staging_copy(lors_staging *staging, const char *folder, const char *name)
+lors_status lors_staging_copy(lors_staging *staging, const char *folder, const char *name,
+                              const struct stat *info)
 {
-    struct stat info;
+    struct stat now;
     int from_fd = -1, to_fd = -1;
     lors_status status = LORS_OK;
     char *from = lors_path_join(folder, name), *to = NULL;
     if (!from) {
         return note(staging, lors_fail_memory(strlen(folder) + strlen(name) + 2));
     }
-    LORS_TRY_CLEAN(lors_file_open_read(from, &from_fd, &info));
+    LORS_TRY_CLEAN(lors_file_open_read(from, &from_fd, &now));
+    LORS_TRY_CLEAN(lors_ckpt_check_same(from, info, &now));
     LORS_TRY_CLEAN(path_within(staging, name, &to));
-    LORS_TRY_CLEAN(lors_staging_create_file(staging, name, (uint64_t)info.st_size, &to_fd));
-    status = copy_bytes(from_fd, from, to_fd, to, (uint64_t)info.st_size);
+    LORS_TRY_CLEAN(lors_staging_create_file(staging, name, (uint64_t)now.st_size, &to_fd));
+    status = copy_bytes(from_fd, from, to_fd, to, (uint64_t)now.st_size);
     if (status == LORS_OK) {
         status = lors_staging_close_file(staging, name, to_fd);
     } else {
@@ -509,7 +520,7 @@ static void take_back(lors_staging *staging, swap_kind swap)
 static void forget_old(lors_staging *staging)
 {
     staging->owns_old = true;
-    clear_away(staging->old);
+    staging->rest = clear_away(staging->old) ? NULL : staging->old;
     (void)lors_file_sync_folder(staging->parent);
 }
 
@@ -540,7 +551,7 @@ lors_status lors_staging_commit(lors_staging *staging)
         return status;
     }
     if (swap == SWAP_EXCHANGE) {
-        clear_away(staging->staging);
+        staging->rest = clear_away(staging->staging) ? NULL : staging->staging;
     } else if (swap == SWAP_TWO_STEPS) {
         forget_old(staging);
     }

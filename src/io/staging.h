@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/stat.h>
 
 #include <lors/status.h>
 
@@ -38,8 +39,15 @@ lors_status lors_staging_close_file(lors_staging *staging, const char *name, int
 /* A whole small file. */
 lors_status lors_staging_write(lors_staging *staging, const char *name, const void *bytes,
                                uint64_t n_bytes);
-/* A byte-for-byte copy of FOLDER/NAME. */
-lors_status lors_staging_copy(lors_staging *staging, const char *folder, const char *name);
+/* A byte-for-byte copy of FOLDER/NAME, which must be the file that `info` is of. */
+lors_status lors_staging_copy(lors_staging *staging, const char *folder, const char *name,
+                              const struct stat *info);
+
+/* PARENT/.NAME and the suffix, for OUT = PARENT/NAME: where folders may stand while OUT is written.
+ * New memory; NULL when short of it. */
+#define LORS_STAGING_NEW ".lors-staging"
+#define LORS_STAGING_OLD ".lors-old"
+char *lors_staging_beside(const char *out_path, const char *suffix);
 
 /* The file of this name in the staging folder is a note to a later run, not part of the output. */
 #define LORS_STAGING_NOTE ".lors-journal"
@@ -57,6 +65,9 @@ bool lors_staging_leave(lors_staging *staging);
 /* Remove the note, sync the folder, give it its name, sync the parent, remove what it replaced.
  * After success the staging object is only to be closed. */
 lors_status lors_staging_commit(lors_staging *staging);
+/* After the commit: the folder in which there is something left of what it replaced, because it may
+ * not be removed; NULL: there is none. */
+const char *lors_staging_rest(const lors_staging *staging);
 /* Remove what is left, unless it is left on purpose, and release the lock. NULL is allowed. */
 void lors_staging_close(lors_staging *staging);
 

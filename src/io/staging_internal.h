@@ -17,6 +17,7 @@ struct lors_staging {
     bool failed;       /* some file could not be written: never to be committed */
     bool condemned;    /* never to be left to a later run */
     bool discarded;    /* a folder with a note was there, and was removed */
+    const char *rest;  /* what OUT was, of which something could not be removed; NULL: all was */
     int open_files;
 };
 

@@ -1,8 +1,10 @@
 /* outputs.c - what stands beside the merged weights: side files of the base, the shards' index, the
  * recipe, the model card; and the re-reading of what was written. */
+#include <errno.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include <lors/lors.h>
 
@@ -20,7 +22,7 @@ static lors_status write_side_file(lors_run_state *run, const lors_side_file *fi
     if (plan->config_text && strcmp(file->name, "config.json") == 0) {
         return lors_staging_write(run->staging, file->name, plan->config_text, plan->config_bytes);
     }
-    return lors_staging_copy(run->staging, file->folder, file->name);
+    return lors_staging_copy(run->staging, file->folder, file->name, &file->info);
 }
 
 /* model.safetensors.index.json, as transformers writes it. */
@@ -96,11 +98,27 @@ static lors_status write_card(lors_run_state *run)
     return status;
 }
 
+/* Also of what was read when the merge was planned. */
+static lors_status check_side_file(const lors_side_file *file)
+{
+    struct stat now;
+    char *path = lors_path_join(file->folder, file->name);
+    if (!path) {
+        return lors_fail_memory(strlen(file->folder) + strlen(file->name) + 2);
+    }
+    lors_status status = stat(path, &now) == 0
+                             ? lors_ckpt_check_same(path, &file->info, &now)
+                             : lors_file_fail(path, "was removed while it was read", errno);
+    lors_free(path);
+    return status;
+}
+
 lors_status lors_run_write_side_files(lors_run_state *run)
 {
     const lors_plan *plan = run->plan;
     for (int32_t i = 0; i < plan->n_side_files; i++) {
         LORS_TRY(write_side_file(run, &plan->side_files[i]));
+        LORS_TRY(check_side_file(&plan->side_files[i]));
     }
     if (plan->n_shards > 1) {
         LORS_TRY(write_index(run));

@@ -155,17 +155,16 @@ static const char *treatment_text(const lors_job *job)
 
 static void add_numbers(json_t *out, const lors_job *job, const lors_run_job *state)
 {
-    if (!job->def) {
-        return;
-    }
-    if (job->def->adds_to_base && job->n_models > 0) {
+    if (job->def && job->def->adds_to_base && job->n_models > 0) {
         json_object_set_new(out, "update_norm", real_json(state->update));
         json_object_set_new(out, "rounding_loss",
                             real_json(state->update > 0 ? state->loss / state->update : 0));
     }
-    json_object_set_new(out, "nonfinite_inputs", count_json(state->n_input_nonfinite));
-    json_object_set_new(out, "overflows", count_json(state->n_overflow));
-    json_object_set_new(out, "nan_or_infinite", count_json(state->n_nan));
+    if (lors_dtype_is_float(job->source->dtype)) {
+        json_object_set_new(out, "nonfinite_inputs", count_json(state->n_input_nonfinite));
+        json_object_set_new(out, "overflows", count_json(state->n_overflow));
+        json_object_set_new(out, "nan_or_infinite", count_json(state->n_nan));
+    }
 }
 
 static json_t *tensor_json(const lors_run_state *run, int64_t index)

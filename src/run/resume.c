@@ -272,7 +272,9 @@ static lors_status take_over(lors_run_state *run, const lors_text *identity, dou
     LORS_TRY(read_records(run));
     LORS_TRY(check_jobs(run, start));
     if (run->n_kept == 0) {
-        snprintf(why, LORS_RESUME_WHY, "the interrupted run finished no tensor");
+        snprintf(why, LORS_RESUME_WHY,
+                 run->journal.n_recorded > 0 ? "what the interrupted run had finished is not there"
+                                             : "the interrupted run finished no tensor");
         return LORS_OK;
     }
     say_kept(run, run->journal.n_recorded - run->n_kept);

@@ -1,6 +1,7 @@
 /* run.c - carry a plan out: stage, check, merge, write, hash, commit; or end early. */
 #include <errno.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -44,11 +45,11 @@ static lors_status check_input_place(const char *out, const char *model_path)
     char *model = lors_path_real(model_path);
     lors_status status = LORS_OK;
     if (model && (is_within(out, model) || is_within(model, out))) {
-        status =
-            lors_fail(LORS_ERR_RECIPE,
-                      "%s: the output must not be an input, in one, or around one (%s): choose "
-                      "another -o",
-                      out, model_path);
+        status = lors_fail(
+            LORS_ERR_RECIPE,
+            "%s: the output, and what stands there while it is written, must not be an input, in "
+            "one, or around one (%s): choose another -o",
+            out, model_path);
     }
     lors_free(model);
     return status;
@@ -67,26 +68,42 @@ static lors_status check_input(const char *out, const lors_checkpoint *model)
     return LORS_OK;
 }
 
+static lors_status check_inputs(const lors_plan *plan, const char *out)
+{
+    for (int32_t k = 0; k < plan->n_models; k++) {
+        LORS_TRY(check_input(out, plan->models[k]));
+    }
+    for (int32_t i = 0; i < plan->n_stages; i++) {
+        LORS_TRY(check_inputs(plan->stages[i], out));
+    }
+    return plan->base ? check_input(out, plan->base) : LORS_OK;
+}
+
+static lors_status check_place(const lors_plan *plan, char *place)
+{
+    lors_status status = place ? check_inputs(plan, place) : lors_fail_memory(PATH_MAX);
+    lors_free(place);
+    return status;
+}
+
+/* Neither OUT nor what may stand beside it while it is written is an input. */
 static lors_status check_out_place(const lors_plan *plan, const char *out_path)
 {
     char *out = real_out(out_path);
-    lors_status status = LORS_OK;
     if (!out) {
         return LORS_OK; /* the staging folder's error says that the parent is missing */
     }
-    if (strcmp(out, "/") == 0) {
-        status = lors_fail(LORS_ERR_RECIPE, "/: the output must be a folder of its own");
+    lors_status status =
+        strcmp(out, "/") == 0
+            ? lors_fail(LORS_ERR_RECIPE, "/: the output must be a folder of its own")
+            : check_inputs(plan, out);
+    if (status == LORS_OK) {
+        status = check_place(plan, lors_staging_beside(out, LORS_STAGING_NEW));
     }
-    for (int32_t k = 0; k < plan->n_models && status == LORS_OK; k++) {
-        status = check_input(out, plan->models[k]);
-    }
-    if (plan->base && status == LORS_OK) {
-        status = check_input(out, plan->base);
+    if (status == LORS_OK) {
+        status = check_place(plan, lors_staging_beside(out, LORS_STAGING_OLD));
     }
     lors_free(out);
-    for (int32_t i = 0; i < plan->n_stages && status == LORS_OK; i++) {
-        status = check_out_place(plan->stages[i], out_path);
-    }
     return status;
 }
 
@@ -132,6 +149,20 @@ static lors_status merge_tensors(lors_run_state *run, double start)
     return status == LORS_OK ? noted : status;
 }
 
+/* The output stands, and what it replaced does so, too. */
+static void tell_rest(const lors_run_state *run)
+{
+    char sentence[LORS_ESCAPED_MAX + 256], label[LORS_ESCAPED_MAX];
+    const char *rest = lors_staging_rest(run->staging);
+    if (rest && run->options->note) {
+        snprintf(sentence, sizeof sentence,
+                 "%s: is left of the older output and could not be removed: remove it before the "
+                 "next merge into the same folder",
+                 lors_label(rest, label));
+        run->options->note(sentence, run->options->user);
+    }
+}
+
 static lors_status merge(lors_run_state *run, double start, lors_report **report)
 {
     choose_io(run->plan, run->options->io);
@@ -152,6 +183,7 @@ static lors_status merge(lors_run_state *run, double start, lors_report **report
     LORS_TRY(lors_report_create(run, lors_seconds() - start, report));
     LORS_TRY(lors_report_write(*report, run));
     LORS_TRY(lors_staging_commit(run->staging));
+    tell_rest(run);
     lors_report_finish(*report, lors_seconds() - start, lors_seconds() - computed);
     return LORS_OK;
 }

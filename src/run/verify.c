@@ -80,8 +80,32 @@ static lors_status fail_unread(lors_status status, const char *folder, const cha
                             "a file of the merge cannot be read");
 }
 
-/* One entry of `files`: a bare name, its size, its hash. */
-static lors_status verify_file(const char *folder, json_t *entry, uint64_t *n_bytes)
+static lors_status fail_list(const char *folder)
+{
+    return lors_fail(LORS_ERR_INPUT, "%s/lors.json: `files` is damaged", folder);
+}
+
+/* One that has another size is not hashed: it may be of any size. */
+static lors_status verify_size(const char *folder, const char *name, uint64_t meant)
+{
+    struct stat info;
+    char escaped[LORS_ESCAPED_MAX];
+    char *path = lors_path_join(folder, name);
+    if (!path) {
+        return lors_fail_memory(strlen(folder) + strlen(name) + 2);
+    }
+    bool other = stat(path, &info) == 0 && S_ISREG(info.st_mode) && (uint64_t)info.st_size != meant;
+    lors_free(path);
+    return !other ? LORS_OK
+                  : lors_fail(LORS_ERR_INPUT,
+                              "%s/%s: differs from what was written (%llu bytes; meant were %llu): "
+                              "copy it again or merge again",
+                              folder, lors_escape_text(name, escaped),
+                              (unsigned long long)info.st_size, (unsigned long long)meant);
+}
+
+/* One entry of `files`: a bare name, its size, its hash. `names` gets the name, which is new. */
+static lors_status verify_file(const char *folder, json_t *entry, json_t *names, uint64_t *n_bytes)
 {
     const char *name = NULL, *sha256 = NULL;
     json_int_t size = -1;
@@ -89,11 +113,15 @@ static lors_status verify_file(const char *folder, json_t *entry, uint64_t *n_by
     lors_json_begin();
     int failed =
         json_unpack(entry, "{s:s, s:I, s:s}", "name", &name, "bytes", &size, "sha256", &sha256);
-    LORS_TRY(lors_json_end());
-    if (failed || !*name || strchr(name, '/') || strcmp(name, "..") == 0) {
-        return lors_fail(LORS_ERR_INPUT, "%s/lors.json: `files` is damaged", folder);
+    bool twice = !failed && json_object_get(names, name);
+    if (!failed) {
+        json_object_set_new(names, name, json_true());
     }
-    lors_escape_text(name, escaped);
+    LORS_TRY(lors_json_end());
+    if (failed || twice || !*name || strchr(name, '/') || strcmp(name, "..") == 0) {
+        return fail_list(folder);
+    }
+    LORS_TRY(verify_size(folder, name, (uint64_t)size));
     lors_status status = lors_hash_file(folder, name, hash, n_bytes);
     if (status != LORS_OK) {
         return fail_unread(status, folder, name);
@@ -102,29 +130,15 @@ static lors_status verify_file(const char *folder, json_t *entry, uint64_t *n_by
         return lors_fail(LORS_ERR_INPUT,
                          "%s/%s: differs from what was written (%llu bytes, sha256 %s; meant were "
                          "%lld bytes, sha256 %s): copy it again or merge again",
-                         folder, escaped, (unsigned long long)*n_bytes, hash, (long long)size,
-                         lors_escape_text(sha256, meant));
+                         folder, lors_escape_text(name, escaped), (unsigned long long)*n_bytes,
+                         hash, (long long)size, lors_escape_text(sha256, meant));
     }
     return LORS_OK;
 }
 
-static bool is_listed(json_t *files, const char *name)
-{
-    size_t index;
-    json_t *entry;
-    json_array_foreach(files, index, entry)
-    {
-        const char *listed = json_string_value(json_object_get(entry, "name"));
-        if (listed && strcmp(listed, name) == 0) {
-            return true;
-        }
-    }
-    return strcmp(name, "lors.json") == 0;
-}
-
 typedef struct listed {
     const char *folder;
-    json_t *files;
+    const json_t *names; /* of the files, as keys */
 } listed;
 
 /* A file beside the others can change how a folder loads: an unknown one is an error. */
@@ -133,7 +147,7 @@ static lors_status verify_listed(const char *name, bool is_folder, void *user)
     const listed *in = user;
     char escaped[LORS_ESCAPED_MAX];
     (void)is_folder;
-    return is_listed(in->files, name)
+    return json_object_get(in->names, name) || strcmp(name, "lors.json") == 0
                ? LORS_OK
                : lors_fail(LORS_ERR_INPUT,
                            "%s/%s: not written by the merge: remove it, since it may change how "
@@ -141,23 +155,37 @@ static lors_status verify_listed(const char *name, bool is_folder, void *user)
                            in->folder, lors_escape_text(name, escaped));
 }
 
+static lors_status verify_files(const char *folder, json_t *files, json_t *names, int64_t *n_files,
+                                uint64_t *n_bytes)
+{
+    size_t index;
+    json_t *entry;
+    json_array_foreach(files, index, entry)
+    {
+        uint64_t one = 0;
+        LORS_TRY(verify_file(folder, entry, names, &one));
+        *n_bytes += one;
+        ++*n_files;
+    }
+    return lors_file_list(folder, verify_listed, &(listed){folder, names});
+}
+
 static lors_status verify_report(const char *folder, json_t *root, int64_t *n_files,
                                  uint64_t *n_bytes)
 {
-    json_t *files = json_object_get(root, "files"), *entry;
-    size_t index;
+    json_t *files = json_object_get(root, "files");
     if (!json_is_array(files) || json_array_size(files) == 0) {
         return lors_fail(LORS_ERR_INPUT, "%s/lors.json: no list of files: not made by lors merge",
                          folder);
     }
-    json_array_foreach(files, index, entry)
-    {
-        uint64_t one = 0;
-        LORS_TRY(verify_file(folder, entry, &one));
-        *n_bytes += one;
-        ++*n_files;
+    lors_json_begin();
+    json_t *names = json_object();
+    lors_status status = lors_json_end();
+    if (status == LORS_OK) {
+        status = verify_files(folder, files, names, n_files, n_bytes);
     }
-    return lors_file_list(folder, verify_listed, &(listed){folder, files});
+    json_decref(names);
+    return status;
 }
 
 /* Does lors.json end with the right hash of itself? */

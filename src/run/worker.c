@@ -211,12 +211,7 @@ static lors_status compute_step(lors_worker *w, const lors_step *s)
         LORS_TRY(await_write(w));
     }
     double start = lors_seconds();
-    if (!job->def) {
-        lors_view source = lors_view_at(s->slot, s->at[LORS_SOURCE + 1]);
-        memcpy(plan->ops->host_bytes(w->out), plan->ops->host_bytes(source), unit->count);
-    } else {
-        LORS_TRY(lors_worker_compute(w, s));
-    }
+    LORS_TRY(job->def ? lors_worker_compute(w, s) : lors_worker_copy(w, s));
     if (writes) {
         LORS_TRY(begin_write(w, unit));
     }

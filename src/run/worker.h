@@ -49,6 +49,8 @@ static inline bool lors_step_ends(const lors_job *job, const lors_step *s)
 /* worker_compute.c: the step's numbers, from the staged slot to the staged output and results.
  * Returns when they are there. */
 lors_status lors_worker_compute(lors_worker *w, const lors_step *s);
+/* The same where the output is the source, byte for byte; numbers that are none are looked for. */
+lors_status lors_worker_copy(lors_worker *w, const lors_step *s);
 /* The host's view of results that lors_worker_compute brought back; `there` is one of w->found. */
 void *lors_worker_result(const lors_worker *w, lors_view there);
 

@@ -34,18 +34,16 @@ void *lors_worker_result(const lors_worker *w, lors_view there)
     return w->run->plan->ops->host_bytes(lors_view_at(w->results, at));
 }
 
-static lors_status refuse_input(const task *t, int32_t k, const lors_findings *found)
+static lors_status refuse_input(const lors_job *job, int32_t k, uint64_t n_bad, uint64_t first)
 {
-    const lors_checkpoint *model =
-        k == LORS_SOURCE ? t->job->source_model : t->job->input_models[k];
+    const lors_checkpoint *model = k == LORS_SOURCE ? job->source_model : job->input_models[k];
     char name[LORS_ESCAPED_MAX];
     return lors_fail(LORS_ERR_NUMERICS,
                      "%s: tensor '%s': %llu values are NaN or infinite, the first at index %llu: "
                      "the model is damaged or diverged; to merge it all the same give "
                      "--nonfinite propagate or zero",
-                     model->path, lors_escape_text(t->job->name, name),
-                     (unsigned long long)found->n_nonfinite,
-                     (unsigned long long)(UINT64_MAX - found->first_mirrored));
+                     model->path, lors_escape_text(job->name, name), (unsigned long long)n_bad,
+                     (unsigned long long)first);
 }
 
 /* What `load` found in the operands of this step; the source counts with the first. */
@@ -58,7 +56,7 @@ static lors_status check_inputs(const task *t)
          k < t->s->from + t->s->n_models; k++) {
         const lors_findings *found = &findings[k + 1];
         if (found->n_nonfinite > 0 && run->options->nonfinite == LORS_NONFINITE_REFUSE) {
-            return refuse_input(t, k, found);
+            return refuse_input(t->job, k, found->n_nonfinite, UINT64_MAX - found->first_mirrored);
         }
         total += found->n_nonfinite;
     }
@@ -391,6 +389,30 @@ static lors_status compute_matrix(task *t)
     LORS_TRY(bring_results(t));
     note_kept(t);
     return check_stored(t);
+}
+
+/* --- a copy ----------------------------------------------------------------------------------- */
+
+lors_status lors_worker_copy(lors_worker *w, const lors_step *s)
+{
+    lors_run_state *run = w->run;
+    const lors_unit *unit = &run->plan->units[s->unit];
+    const lors_job *job = &run->plan->jobs[unit->job];
+    lors_dtype dtype = job->source->dtype;
+    uint64_t element = (uint64_t)lors_dtype_bits(dtype) / 8, first = 0; /* 0: smaller than a byte */
+    unsigned char *out = run->plan->ops->host_bytes(w->out);
+    memcpy(out, run->plan->ops->host_bytes(lors_view_at(s->slot, s->at[LORS_SOURCE + 1])),
+           unit->count);
+    uint64_t n_bad = lors_dtype_nonfinite(dtype, out, element > 0 ? unit->count / element : 0,
+                                          run->options->nonfinite == LORS_NONFINITE_ZERO, &first);
+    if (n_bad > 0 && run->options->nonfinite == LORS_NONFINITE_REFUSE) {
+        return refuse_input(job, LORS_SOURCE, n_bad, unit->first / element + first);
+    }
+    pthread_mutex_lock(&run->lock);
+    run->jobs[unit->job].n_input_nonfinite += n_bad;
+    run->jobs[unit->job].n_nan += run->options->nonfinite == LORS_NONFINITE_PROPAGATE ? n_bad : 0;
+    pthread_mutex_unlock(&run->lock);
+    return LORS_OK;
 }
 
 /* --- a step ----------------------------------------------------------------------------------- */

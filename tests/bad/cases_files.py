@@ -3,6 +3,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -101,6 +102,19 @@ def removed(scene):
     scene.remove("a/model.safetensors")
 
 
+def config_written(scene):
+    scene.write("base/config.json", '{"model_type": "other"}')
+
+
+def config_linked(scene):
+    scene.remove("base/config.json")
+    scene.link("base/config.json", "/etc/passwd")
+
+
+def config_removed(scene):
+    scene.remove("base/config.json")
+
+
 def changing():
     for number, act, change in (
             (29, truncated, r"cut from \d+ to 1000 bytes"),
@@ -110,6 +124,10 @@ def changing():
         yield case(number, act.__name__, big_models, merge(
             6, f"a/model.safetensors: was {change} while it was read", meddle=while_it_runs(act),
             changes=("a",), memory=1 << 30))
+    for act in (config_written, config_linked, config_removed):
+        yield case(30, act.__name__, big_models, merge(
+            6, "base/config.json: ", meddle=while_it_runs(act), changes=("base",),
+            memory=1 << 30))
     for name in ("mem", "pagemap"):
         yield case(31, f"proc-{name}", lambda scene, name=name: scene.link(
             "a/model.safetensors", f"/proc/self/{name}"),
@@ -167,6 +185,10 @@ def spoilt():
         yield f"name-{name.replace('/', '')}", reworded(
             lambda body, new=new: body.replace('"README.md"', f'"{new}"')), (
                 damaged + r"|lors\.json:\d+:\d+",)
+    yield "file-twice", reworded(lambda body: re.sub(
+        r'(\{[^{}]*"sha256"[^{}]*\})', r"\1, \1", body, count=1)), (damaged,)
+    yield "huge", lambda scene: os.truncate(scene.path("out/README.md"), 1 << 40), (
+        rf"out/README\.md: {differs} \(1099511627776 bytes",)
     yield "no-files", reworded(lambda body: body.replace('"files"', '"x"')), ("no list of files",)
     yield "files-text", reworded(lambda body: '{"files": "x"'), ("no list of files",)
     yield "files-empty", reworded(lambda body: '{"files": []'), ("no list of files",)

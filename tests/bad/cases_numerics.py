@@ -221,11 +221,38 @@ def passed_bits():
         scene.result()[WEIGHT][2], struct.pack("<24f", *[-0.0] * 24)))
 
 
+def copied():
+    """What is only copied is looked at, too."""
+    outside = RECIPE + "parameters: {scope: mlp, outside: base}\n"
+    for dtype, bits in (("F32", 0x7FC00000), ("F16", 0xFC00), ("BF16", 0x7F81)):
+        def build(scene, dtype=dtype, bits=bits):
+            scene.model("a", inputs.tensors(7, dtype))
+            plant(scene, "base", bits, dtype, name=QUERY)
+            scene.write("recipe.yaml", outside)
+        yield Case("numerics", 102, f"{dtype.lower()}-copied", build,
+                   (merge(8, "q_proj", "1 values", "index 5", r"base\b"),))
+
+    def passed_through(scene):
+        plant(scene, "a", 0x7F800000, name=BIAS)
+        scene.write("recipe.yaml", "merge_method: passthrough\nmodels: [{model: a}]\n")
+    yield Case("numerics", 102, "passed-through", passed_through,
+               (merge(8, "fc1.bias", "index 5", r"a\b"),))
+
+    def check(scene):
+        values = inputs.numbers(16, 1)
+        expect(values_of(scene, QUERY), values[:5] + [0.0] + values[6:])
+
+    def zeroed(scene):
+        plant(scene, "base", 0x7FC00000, name=QUERY)
+        scene.write("recipe.yaml", outside)
+    yield odd(102, "copied-zero", zeroed, check=check, options=("--nonfinite", "zero"))
+
+
 ODD_BITS = struct.pack("<16I", *(0x80000000, 0x7F800001, 0xFF800001, 0x7FFFFFFF, 1, 0x80000001,
                                  0x007FFFFF, 0x7F7FFFFF) * 2)
 
 
 def cases():
     for table in (nonfinite, overflow, allowed, subnormals, angles, matrices, elections,
-                  passed_bits):
+                  passed_bits, copied):
         yield from table()

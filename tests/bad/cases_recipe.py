@@ -285,6 +285,13 @@ def places():
     yield 82, "out-is-file-of-input", lambda scene: None, merge(
         3, said, out="a/model.safetensors")
 
+    for name in (".o.lors-staging", ".o.lors-old"):
+        def beside(scene, name=name):
+            scene.model(name, inputs.tensors(3))
+            scene.write("recipe.yaml", RECIPE + f"  - {{model: {name}, "
+                                                "parameters: {weight: 0.5}}\n")
+        yield 82, f"input-is{name}", beside, merge(3, said, out="o")
+
     def store(scene):
         scene.write("store/model.safetensors", scene.read("a/model.safetensors"))
         scene.write("store/config.json", "{}")

@@ -28,7 +28,7 @@ MEMORY_MAX = 256 << 20
 LINE_MAX, STDERR_MAX = 8192, 1 << 16
 SANITIZERS = re.compile(rb"Sanitizer|runtime error:|SUMMARY: ")
 # C0 but newline, DEL, C1, line and paragraph separators, marks that turn the direction around
-CONTROLS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+CONTROLS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 @dataclasses.dataclass

@@ -157,6 +157,8 @@ COMMIT = [
          "if (staging->open_files != 0) {", "test_staging"),
         ("staging-folders", "if (found.folders) {", "if (false) {", "test_staging_odd"),
         ("staging-not-taken-back", "take_back(staging, swap);\n", "", "test_staging"),
+        ("staging-other-copied", "LORS_TRY_CLEAN(lors_ckpt_check_same(from, info, &now));", "",
+         "test_staging"),
         ("staging-unknown-output", "return errno == ENOENT ? LORS_OK", "return true ? LORS_OK",
          "test_odd_libraries"),
     ]),

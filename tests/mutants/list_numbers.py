@@ -7,8 +7,13 @@ ARITHMETIC = [
          "kept += rest >= half;", "test_dtype"),
         ("nan-canonical", "return nan ? infinity | 1u << (n_fraction - 1) : sign | infinity;",
          "return sign | infinity | (nan ? 1u << (n_fraction - 1) : 0);", "test_dtype"),
+        ("nonfinite-first", "*first = i - 1;", "*first = n - i;", "test_dtype"),
         ("round-least", "if (exponent == 0 || shift > 53) {", "if (exponent == 0 || shift > 52) {",
          "test_dtype"),
+    ]),
+    *of("copy", "src/run/worker_compute.c", [
+        ("copy-unlooked", "if (n_bad > 0 && run->options->nonfinite == LORS_NONFINITE_REFUSE) {",
+         "if (false) {", "test_outputs"),
     ]),
     *of("rounding", "src/backend/arithmetic.h", [
         ("minus-zero", "return copysign(rounded, x);", "return rounded;", "test_store"),

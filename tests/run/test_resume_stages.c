@@ -224,8 +224,9 @@ static void test_lost_records(void **unused)
         write_journal();
         rc_outcome outcome = resume(SHARED);
         assert_true(most == 1 ? outcome.n_resumed > 0 : outcome.n_resumed == 0);
-        assert_non_null(strstr(outcome.note, most == 1 ? "their bytes are not there"
-                                                       : "the interrupted run finished no tensor"));
+        const char *said = most == 1 ? "their bytes are not there"
+                                     : "what the interrupted run had finished is not there";
+        assert_non_null(strstr(outcome.note, said));
         rm_remove("out");
     }
 }

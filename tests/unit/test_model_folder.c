@@ -100,7 +100,7 @@ static void test_side_files(void **state)
     assert_int_equal(n_files, sizeof kept / sizeof kept[0]);
     for (int32_t i = 0; i < n_files; i++) {
         assert_string_equal(files[i].name, kept[i]);
-        assert_int_equal(files[i].n_bytes, strlen(kept[i]));
+        assert_int_equal(files[i].info.st_size, strlen(kept[i]));
     }
     assert_int_equal(skipped.count, sizeof left_out / sizeof left_out[0]);
     for (size_t i = 0; i < skipped.count; i++) {
@@ -124,7 +124,7 @@ static void test_side_links(void **state)
     assert_null(files);
     assert_int_equal(lors_side_files_list(io_path("m"), true, &files, &n_files, &skipped), LORS_OK);
     assert_int_equal(n_files, 1);
-    assert_int_equal(files[0].n_bytes, 5);
+    assert_int_equal(files[0].info.st_size, 5);
     lors_side_files_free(files, n_files);
     clear_list(&skipped);
     assert_int_equal(lors_side_files_list(io_path("x"), true, &files, &n_files, &skipped),

@@ -158,6 +158,15 @@ static void make_old(void)
     io_write_text(io_path("out/extra"), "old too");
 }
 
+static lors_status copy_of(const char *name, lors_staging *staging)
+{
+    char path[64];
+    struct stat info = {0};
+    snprintf(path, sizeof path, "base/%s", name);
+    (void)!stat(io_path(path), &info);
+    return lors_staging_copy(staging, io_path("base"), name, &info);
+}
+
 static lors_status fill(lors_staging *staging)
 {
     int fd = -1;
@@ -176,7 +185,7 @@ static lors_status fill(lors_staging *staging)
         status = lors_staging_write(staging, "config.json", "new config", 10);
     }
     if (status == LORS_OK) {
-        status = lors_staging_copy(staging, io_path("base"), "vocab.json");
+        status = copy_of("vocab.json", staging);
     }
     return status;
 }
@@ -357,7 +366,12 @@ static void test_misuse(void **state)
     assert_int_equal(lors_staging_create_file(staging, "open", 10, &fd), LORS_OK);
     assert_int_equal(lors_staging_commit(staging), LORS_ERR_IO);
     close(fd);
-    assert_int_equal(lors_staging_copy(staging, io_path("base"), "none"), LORS_ERR_IO);
+    assert_int_equal(copy_of("none", staging), LORS_ERR_IO);
+    struct stat other;
+    assert_int_equal(stat("/dev/null", &other), 0);
+    assert_int_equal(lors_staging_copy(staging, io_path("base"), "vocab.json", &other),
+                     LORS_ERR_IO);
+    assert_non_null(strstr(lors_last_error(), "was replaced by another file"));
     lors_staging_close(staging);
     assert_int_equal(io_count(io_path(".")), 1);
 }
