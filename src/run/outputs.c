@@ -98,7 +98,6 @@ static lors_status write_card(lors_run_state *run)
     return status;
 }
 
-/* Also of what was read when the merge was planned. */
 static lors_status check_side_file(const lors_side_file *file)
 {
     struct stat now;
@@ -113,12 +112,19 @@ static lors_status check_side_file(const lors_side_file *file)
     return status;
 }
 
+lors_status lors_run_check_side_files(const lors_plan *plan)
+{
+    for (int32_t i = 0; i < plan->n_side_files; i++) {
+        LORS_TRY(check_side_file(&plan->side_files[i]));
+    }
+    return LORS_OK;
+}
+
 lors_status lors_run_write_side_files(lors_run_state *run)
 {
     const lors_plan *plan = run->plan;
     for (int32_t i = 0; i < plan->n_side_files; i++) {
         LORS_TRY(write_side_file(run, &plan->side_files[i]));
-        LORS_TRY(check_side_file(&plan->side_files[i]));
     }
     if (plan->n_shards > 1) {
         LORS_TRY(write_index(run));

@@ -176,6 +176,7 @@ static lors_status merge(lors_run_state *run, double start, lors_report **report
     double computed = lors_seconds();
     LORS_TRY(check_unchanged(run->plan));
     LORS_TRY(lors_run_write_side_files(run));
+    LORS_TRY(lors_run_check_side_files(run->plan));
     if (run->options->verify) {
         LORS_TRY(lors_run_check_weights(run));
         LORS_TRY(lors_run_recheck(run, start));
@@ -214,13 +215,14 @@ static lors_status fail_for_good(lors_status status)
                                         : status;
 }
 
-/* The run failed in the middle. A model that changed meanwhile is the reason, whatever its bytes
+/* The run failed in the middle. A file that changed meanwhile is the reason, whatever its bytes
  * then looked like; else what is finished may be left to a later run. */
 static lors_status end_early(lors_run_state *run, lors_status status)
 {
     if (status != LORS_ERR_CANCELLED) {
         char *sentence = lors_copy_text(lors_last_error());
-        bool changed = check_unchanged(run->plan) != LORS_OK;
+        bool changed = check_unchanged(run->plan) != LORS_OK ||
+                       lors_run_check_side_files(run->plan) != LORS_OK;
         if (!changed) {
             lors_fail(status, "%s", sentence ? sentence : "out of memory");
         }
