@@ -1,6 +1,8 @@
 /* main.c - `lors`: find the command and run it. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <lors/lors.h>
 
@@ -83,8 +85,19 @@ static int dispatch(int argc, char **argv)
     return command ? command->run(argc - 2, argv + 2) : fail_unknown(word);
 }
 
+/* OpenBLAS starts a thread for each core before main; all of them would be idle, since the workers
+ * are our own, and where memory is limited (ulimit -v) they never end. It is told so by this alone,
+ * before it is loaded; where the program cannot begin again it goes on as it is. */
+static void begin_with_one_blas_thread(char **argv)
+{
+    if (!getenv("OPENBLAS_NUM_THREADS") && setenv("OPENBLAS_NUM_THREADS", "1", 1) == 0) {
+        execv("/proc/self/exe", argv);
+    }
+}
+
 int main(int argc, char **argv)
 {
+    begin_with_one_blas_thread(argv);
     cli_messages_start();
     cli_signals_start();
     return cli_messages_finish(dispatch(argc, argv));
