@@ -15,7 +15,7 @@ extern "C" {
 #endif
 
 typedef enum lors_nonfinite {
-    /* NaN or infinity in an input, or overflow of the output: ERR_NUMERICS. */
+    /* NaN or infinity in what is merged or copied, or overflow of the output: ERR_NUMERICS. */
     LORS_NONFINITE_REFUSE,
     /* Count them, and write what arithmetic makes of them (a low-rank part turns a NaN into a whole
      * matrix of them). */
