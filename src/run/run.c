@@ -221,8 +221,9 @@ static lors_status end_early(lors_run_state *run, lors_status status)
 {
     if (status != LORS_ERR_CANCELLED) {
         char *sentence = lors_copy_text(lors_last_error());
-        bool changed = check_unchanged(run->plan) != LORS_OK ||
-                       lors_run_check_side_files(run->plan) != LORS_OK;
+        lors_status inputs = check_unchanged(run->plan);
+        inputs = inputs == LORS_OK ? lors_run_check_side_files(run->plan) : inputs;
+        bool changed = inputs == LORS_ERR_IO; /* else there may be no memory to look */
         if (!changed) {
             lors_fail(status, "%s", sentence ? sentence : "out of memory");
         }
