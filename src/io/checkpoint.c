@@ -75,7 +75,7 @@ lors_status lors_ckpt_check_same(const char *path, const struct stat *before,
 {
     lors_ckpt_file file = {.path = (char *)path};
     note_identity(&file, before);
-    return lors_ckpt_file_is(&file, now) ? LORS_OK : lors_ckpt_fail_changed(&file, now);
+    return now && lors_ckpt_file_is(&file, now) ? LORS_OK : lors_ckpt_fail_changed(&file, now);
 }
 
 lors_status lors_ckpt_check_unchanged(const lors_checkpoint *checkpoint)

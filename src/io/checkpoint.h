@@ -65,7 +65,7 @@ struct stat;
 bool lors_ckpt_file_is(const lors_ckpt_file *file, const struct stat *info);
 lors_status lors_ckpt_fail_changed(const lors_ckpt_file *file, const struct stat *info);
 
-/* The same of a file of which only what stat said of it is known. Errors: ERR_IO. */
+/* Both of a file of which only what stat said of it is known; `now` NULL: it was removed. */
 lors_status lors_ckpt_check_same(const char *path, const struct stat *before,
                                  const struct stat *now);
 

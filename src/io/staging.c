@@ -27,11 +27,6 @@ bool lors_staging_exists(const char *path, struct stat *info)
     return lstat(path, info) == 0;
 }
 
-const char *lors_staging_rest(const lors_staging *staging)
-{
-    return staging->rest;
-}
-
 char *lors_staging_beside(const char *out_path, const char *suffix)
 {
     lors_text name = {0};
@@ -556,4 +551,9 @@ lors_status lors_staging_commit(lors_staging *staging)
         forget_old(staging);
     }
     return LORS_OK;
+}
+
+const char *lors_staging_rest(const lors_staging *staging)
+{
+    return staging->rest;
 }

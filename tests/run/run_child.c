@@ -300,8 +300,8 @@ static void drop_what_differs(json_t *value)
     for (i = 0; i < sizeof keys / sizeof *keys; i++) {
         json_object_del(value, keys[i]);
     }
-    if (json_object_get(json_object_get(value, "stages"),
-                        "read")) { /* of the work, not documents */
+    const json_t *stages = json_object_get(value, "stages");
+    if (json_object_get(stages, "read")) { /* those of the work; of documents it is a list */
         json_object_del(value, "stages");
     }
     json_object_foreach(value, key, inner)
