@@ -286,33 +286,50 @@ static void f16_is_what_the_compiler_says(void **state)
 #endif
 }
 
+typedef struct spoilt {
+    lors_dtype dtype;
+    uint64_t good, infinite, nan; /* the largest number, and what lies above it */
+} spoilt;
+
+/* Of n elements the ones at `inf` and `nan` (n: none) are not finite. */
+static void expect_nonfinite(const spoilt *row, bool zero, uint64_t n, uint64_t inf, uint64_t nan)
+{
+    enum { MOST = 200 };
+    static _Alignas(8) unsigned char values[8 * MOST], meant[8 * MOST];
+    size_t n_bytes = (size_t)lors_dtype_bits(row->dtype) / 8;
+    bool floating = lors_dtype_is_float(row->dtype);
+    uint64_t first = n, n_expected = 0;
+    assert_true(n <= MOST);
+    for (size_t i = 0; i < n; i++) { /* little-endian */
+        bool bad = floating && (i == inf || i == nan);
+        uint64_t bits = i == inf ? row->infinite : i == nan ? row->nan : row->good;
+        memcpy(values + i * n_bytes, &bits, n_bytes);
+        bits = zero && bad ? 0 : bits;
+        memcpy(meant + i * n_bytes, &bits, n_bytes);
+        n_expected += bad;
+    }
+    assert_int_equal(lors_dtype_nonfinite(row->dtype, values, n, zero, &first), n_expected);
+    assert_int_equal(first, n_expected == 0 ? n : inf < nan ? inf : nan);
+    assert_memory_equal(values, meant, n * n_bytes);
+}
+
 static void test_nonfinite(void **state)
 {
-    static const struct {
-        lors_dtype dtype;
-        uint64_t good, infinite, nan; /* the largest number, and what lies above it */
-    } rows[] = {{LORS_F16, 0x7bff, 0xfc00, 0x7c01},
-                {LORS_BF16, 0x7f7f, 0xff80, 0x7f81},
-                {LORS_F32, 0x7f7fffff, 0xff800000, 0x7f800001},
-                {LORS_F64, 0x7fefffffffffffff, 0xfff0000000000000, 0x7ff0000000000001},
-                {LORS_I16, 0x7fff, 0x7fff, 0x7fff}};
+    static const spoilt rows[] = {
+        {LORS_F16, 0x7bff, 0xfc00, 0x7c01},
+        {LORS_BF16, 0x7f7f, 0xff80, 0x7f81},
+        {LORS_F32, 0x7f7fffff, 0xff800000, 0x7f800001},
+        {LORS_F64, 0x7fefffffffffffff, 0xfff0000000000000, 0x7ff0000000000001},
+        {LORS_I16, 0x7fff, 0x7fff, 0x7fff}};
+    static const uint64_t sizes[] = {0, 1, 10, 63, 64, 65, 128, 200};
     (void)state;
     for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
-        size_t n_bytes = (size_t)lors_dtype_bits(rows[r].dtype) / 8;
-        bool floating = lors_dtype_is_float(rows[r].dtype);
-        for (int zero = 0; zero < 2; zero++) {
-            _Alignas(8) unsigned char values[80], meant[80];
-            uint64_t first = 0;
-            for (size_t i = 0; i < 10; i++) { /* little-endian */
-                uint64_t bits = i == 4 ? rows[r].infinite : i == 7 ? rows[r].nan : rows[r].good;
-                memcpy(values + i * n_bytes, &bits, n_bytes);
-                bits = zero && floating && (i == 4 || i == 7) ? 0 : bits;
-                memcpy(meant + i * n_bytes, &bits, n_bytes);
+        for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+            for (uint64_t at = 0; at <= sizes[s]; at++) {
+                expect_nonfinite(&rows[r], false, sizes[s], at, sizes[s]);
+                expect_nonfinite(&rows[r], true, sizes[s], at, sizes[s] / 2);
+                expect_nonfinite(&rows[r], true, sizes[s], sizes[s], at);
             }
-            uint64_t n_bad = lors_dtype_nonfinite(rows[r].dtype, values, 10, zero, &first);
-            assert_int_equal(n_bad, floating ? 2 : 0);
-            assert_int_equal(first, floating ? 4 : 0);
-            assert_memory_equal(values, meant, 10 * n_bytes);
         }
     }
 }
