@@ -14,6 +14,7 @@
 #include <lors/device.h>
 
 #include "base/error.h"
+#include "base/memory.h"
 #include "base/text.h"
 #include "cpu/cpu_internal.h"
 
@@ -54,8 +55,8 @@ static void describe_cpu(void)
     processor_name(name, sizeof name);
     snprintf(cpu_detail, sizeof cpu_detail, "%s, %s kernels, %s", name,
              lors_cpu_kernels_get()->name, openblas_get_config());
-    long pages = sysconf(_SC_PHYS_PAGES), page_bytes = sysconf(_SC_PAGESIZE);
-    uint64_t bytes = pages > 0 ? (uint64_t)pages * (uint64_t)page_bytes : 0;
+    uint64_t n_free, bytes;
+    lors_system_memory(&n_free, &bytes);
     devices[n_devices++] = (lors_device_info){"cpu", cpu_detail, true, "", bytes};
 }
 

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 /* ---- The hook ------------------------------------------------------------------------------ */
 
@@ -84,6 +85,18 @@ void lors_alloc_fail_at(uint64_t n, bool sticky)
 uint64_t lors_alloc_count(void)
 {
     return atomic_load(&n_allocations);
+}
+
+static uint64_t page_bytes(int name)
+{
+    long pages = sysconf(name), page = sysconf(_SC_PAGESIZE);
+    return pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page : 0;
+}
+
+void lors_system_memory(uint64_t *n_free, uint64_t *n_total)
+{
+    *n_free = page_bytes(_SC_AVPHYS_PAGES);
+    *n_total = page_bytes(_SC_PHYS_PAGES);
 }
 
 /* ---- Text ---------------------------------------------------------------------------------- */

@@ -16,6 +16,9 @@ char *lors_copy_text(const char *text);
 void *lors_alloc_aligned(size_t n_bytes);
 void lors_free(void *block);              /* NULL is allowed */
 
+/* Bytes of the machine's memory, and how many of them nothing uses; 0 where it does not tell. */
+void lors_system_memory(uint64_t *n_free, uint64_t *n_total);
+
 /* For tests: fail the Nth allocation from now (1-based), once or every one from there on; 0 = off.
  * lors_alloc_count is the number of allocations since the last call of lors_alloc_fail_at. */
 void lors_alloc_fail_at(uint64_t n, bool sticky);

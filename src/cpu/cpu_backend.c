@@ -6,7 +6,6 @@
 #ifndef LORS_NO_AVX2
 #include <cpuid.h>
 #endif
-#include <unistd.h>
 
 #include "backend/arithmetic.h"
 #include "base/error.h"
@@ -102,10 +101,7 @@ static void cpu_close(lors_backend *backend)
 static lors_status cpu_memory_info(lors_backend *backend, uint64_t *n_free, uint64_t *n_total)
 {
     (void)backend;
-    long page = sysconf(_SC_PAGESIZE), all = sysconf(_SC_PHYS_PAGES);
-    long available = sysconf(_SC_AVPHYS_PAGES);
-    *n_total = page > 0 && all > 0 ? (uint64_t)page * (uint64_t)all : 0;
-    *n_free = page > 0 && available > 0 ? (uint64_t)page * (uint64_t)available : 0;
+    lors_system_memory(n_free, n_total);
     return LORS_OK;
 }
 

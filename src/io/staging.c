@@ -27,6 +27,12 @@ bool lors_staging_exists(const char *path, struct stat *info)
     return lstat(path, info) == 0;
 }
 
+lors_status lors_staging_look(const char *path, struct stat *info, bool *there)
+{
+    *there = lors_staging_exists(path, info);
+    return *there || errno == ENOENT ? LORS_OK : lors_file_fail(path, "cannot be examined", errno);
+}
+
 char *lors_staging_beside(const char *out_path, const char *suffix)
 {
     lors_text name = {0};
@@ -185,10 +191,9 @@ static lors_status check_out(const lors_staging *staging, bool *replaces)
     struct stat info;
     char label[LORS_ESCAPED_MAX];
     lors_label(staging->out, label);
-    *replaces = lors_staging_exists(staging->out, &info);
+    LORS_TRY(lors_staging_look(staging->out, &info, replaces));
     if (!*replaces) {
-        return errno == ENOENT ? LORS_OK
-                               : lors_file_fail(staging->out, "cannot be examined", errno);
+        return LORS_OK;
     }
     if (S_ISLNK(info.st_mode)) {
         return lors_fail(LORS_ERR_IO,

@@ -21,8 +21,10 @@ struct lors_staging {
     int open_files;
 };
 
-/* Is there anything of this name? Follows no link. */
+/* Is there anything of this name? Follows no link. `exists` takes what cannot be examined for
+ * nothing, `look` fails. */
 bool lors_staging_exists(const char *path, struct stat *info);
+lors_status lors_staging_look(const char *path, struct stat *info, bool *there);
 
 /* staging_left.c: give an older OUT that a killed run had moved aside its name back; is there a
  * staging folder that could be taken over? */

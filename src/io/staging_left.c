@@ -17,9 +17,11 @@ lors_status lors_staging_recover(const lors_staging *staging)
 {
     struct stat info;
     char label[LORS_ESCAPED_MAX];
-    bool has_out = lors_staging_exists(staging->out, &info),
-         has_staging = lors_staging_exists(staging->staging, &info);
-    if (lors_staging_exists(staging->old, &info)) {
+    bool has_out, has_staging, has_old;
+    LORS_TRY(lors_staging_look(staging->out, &info, &has_out));
+    LORS_TRY(lors_staging_look(staging->staging, &info, &has_staging));
+    LORS_TRY(lors_staging_look(staging->old, &info, &has_old));
+    if (has_old) {
         if (has_out && has_staging) {
             return lors_fail(LORS_ERR_IO,
                              "%s: an interrupted run put an older model aside here, and "

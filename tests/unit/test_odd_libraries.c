@@ -18,10 +18,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <lors/recipe.h>
 
 #include "base/file.h"
+#include "base/memory.h"
 #include "io/json_file.h"
 #include "io/staging.h"
 #include "io_files.h"
@@ -32,7 +34,9 @@ static struct {
     size_t beyond; /* added to where a text ends */
     void (*error)(struct fy_diag_error *error);
     const char *json;
-    int n_fstat_fails, n_lstat_fails;
+    int n_fstat_fails, no_name; /* of sysconf */
+    const char *unknown; /* the entry that lstat, once it has been asked so often, fails for */
+    int n_asked;
 } odd;
 
 static int usual(void **state)
@@ -220,8 +224,8 @@ int fstat(int fd, struct stat *info)
 int lstat(const char *path, struct stat *info)
 {
     const char *name = strrchr(path, '/');
-    if (odd.n_lstat_fails > 0 && name && strcmp(name, "/out") == 0) {
-        odd.n_lstat_fails--;
+    if (odd.unknown && name && strcmp(name + 1, odd.unknown) == 0 && odd.n_asked-- == 0) {
+        odd.unknown = NULL;
         errno = EIO;
         return -1;
     }
@@ -247,16 +251,55 @@ static void test_lock(void **state)
     io_folder_remove();
 }
 
-/* Whether there is an output to replace is not known then: nothing is touched. */
-static void test_output(void **state)
+/* Whether there is an output, and what an earlier run left, is not known then: nothing is touched,
+ * be it there or not. */
+static void test_what_is_there(void **state)
 {
+    static const char *const folders[] = {"out", ".out.lors-old", ".out.lors-staging"};
     lors_staging *staging = NULL;
     (void)state;
-    io_folder_create();
-    odd.n_lstat_fails = 2; /* when an interrupted run is looked for, and when it is replaced */
-    refused(lors_staging_open(io_path("out"), true, &staging), LORS_ERR_IO, "cannot be examined");
-    assert_int_equal(odd.n_lstat_fails, 0);
-    io_folder_remove();
+    for (size_t n_there = 0; n_there <= 2; n_there++) {
+        for (size_t i = 0; i < 4; i++) {
+            io_folder_create();
+            for (size_t k = 0; k < n_there; k++) {
+                io_mkdir(io_path("%s", folders[k]));
+                io_write_text(io_path("%s/config.json", folders[k]), "{}");
+            }
+            odd.unknown = folders[i % 3];
+            odd.n_asked = i == 3; /* OUT once more, when it is to be replaced */
+            refused(lors_staging_open(io_path("out"), true, &staging), LORS_ERR_IO,
+                    "cannot be examined");
+            assert_null(odd.unknown);
+            for (size_t k = 0; k < n_there; k++) {
+                bool removed = i == 3 && k == 1; /* the older one, of use to nobody */
+                assert_int_equal(io_exists(io_path("%s/config.json", folders[k])), !removed);
+            }
+            io_folder_remove();
+        }
+    }
+}
+
+long sysconf(int name)
+{
+    void *found = next_one("sysconf");
+    long (*function)(int);
+    memcpy(&function, &found, sizeof function);
+    return odd.no_name && odd.no_name == name ? -1 : function(name);
+}
+
+/* Some containers do not tell. */
+static void test_system_memory(void **state)
+{
+    uint64_t n_free, n_total;
+    (void)state;
+    lors_system_memory(&n_free, &n_total);
+    assert_true(n_total > n_free && n_free > 0);
+    odd.no_name = _SC_PHYS_PAGES;
+    lors_system_memory(&n_free, &n_total);
+    assert_true(n_total == 0 && n_free > 0);
+    odd.no_name = _SC_PAGESIZE;
+    lors_system_memory(&n_free, &n_total);
+    assert_true(n_total == 0 && n_free == 0);
 }
 
 int main(void)
@@ -266,7 +309,8 @@ int main(void)
         cmocka_unit_test_setup(test_messages, usual),
         cmocka_unit_test_setup(test_json_messages, usual),
         cmocka_unit_test_setup(test_lock, usual),
-        cmocka_unit_test_setup(test_output, usual),
+        cmocka_unit_test_setup(test_what_is_there, usual),
+        cmocka_unit_test_setup(test_system_memory, usual),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
