@@ -128,8 +128,7 @@ static size_t edit_distance(const char *a, size_t n_a, const char *b, size_t n_b
     return rows[n_a % 3][n_b];
 }
 
-const char *lors_nearest(const char *word, const char *(*candidate)(size_t i, const void *context),
-                         const void *context)
+const char *lors_nearest(const char *word, lors_name_at *at, const void *context)
 {
     size_t n_word = strlen(word);
     size_t limit = n_word / 3 > 1 ? n_word / 3 : 1, best_distance = limit + 1;
@@ -137,7 +136,7 @@ const char *lors_nearest(const char *word, const char *(*candidate)(size_t i, co
     if (n_word > NEAREST_MAX) {
         return NULL;
     }
-    for (size_t i = 0; (name = candidate(i, context)) != NULL; i++) {
+    for (size_t i = 0; (name = at(i, context)) != NULL; i++) {
         size_t n_name = strlen(name);
         if (n_name > n_word + limit || n_name + limit < n_word || n_name > NEAREST_MAX) {
             continue;

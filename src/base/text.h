@@ -15,10 +15,11 @@ enum { LORS_ESCAPED_MAX = 1024 };
 char *lors_escape(const char *bytes, size_t n_bytes, char out[LORS_ESCAPED_MAX]);
 char *lors_escape_text(const char *text, char out[LORS_ESCAPED_MAX]);
 
-/* The candidate nearest to `word` (edit distance, at most a third of its length and at least 1), or
- * NULL. `candidate(i, context)` returns the i-th name, NULL after the last. */
-const char *lors_nearest(const char *word, const char *(*candidate)(size_t i, const void *context),
-                         const void *context);
+/* The i-th of some names, NULL behind the last. */
+typedef const char *lors_name_at(size_t i, const void *context);
+/* The name nearest to `word` (edit distance, at most a third of its length and at least 1), or
+ * NULL. */
+const char *lors_nearest(const char *word, lors_name_at *at, const void *context);
 
 /* "1.5 GB", "640 kB", "12 B": decimal units, three digits. Returns out. */
 char *lors_format_bytes(uint64_t n_bytes, char out[32]);

@@ -65,10 +65,32 @@ static const char *name_at(size_t i, const void *context)
 
 const char *lors_recipe_suggest(const char *word, const char *const *names, char out[128])
 {
-    const char *near = lors_nearest(word, name_at, names);
+    return lors_recipe_suggest_of(word, name_at, names, out);
+}
+
+const char *lors_recipe_suggest_of(const char *word, lors_name_at *at, const void *context,
+                                   char out[128])
+{
+    const char *near = lors_nearest(word, at, context);
     out[0] = '\0';
     if (near) {
         snprintf(out, 128, ", did you mean '%s'?", near);
+    }
+    return out;
+}
+
+const char *lors_recipe_join(const char *const *names, char *out, size_t n_bytes)
+{
+    return lors_recipe_join_of(name_at, names, out, n_bytes);
+}
+
+const char *lors_recipe_join_of(lors_name_at *at, const void *context, char *out, size_t n_bytes)
+{
+    const char *name;
+    out[0] = '\0';
+    for (size_t i = 0; (name = at(i, context)) != NULL; i++) {
+        size_t length = strlen(out);
+        snprintf(out + length, n_bytes - length, "%s%s", i ? ", " : "", name);
     }
     return out;
 }

@@ -190,7 +190,7 @@ static lors_status check_slice(const lors_recipe *recipe, const lors_recipe_modu
                                const lors_recipe_slice *slice, int32_t param)
 {
     if (!recipe->method->params[param].per_model) {
-        return slice->n_sources > 0 ? check_reach(recipe, module, slice, NULL, param) : LORS_OK;
+        return check_reach(recipe, module, slice, NULL, param);
     }
     for (int32_t i = 0; i < slice->n_sources; i++) {
         LORS_TRY(check_reach(recipe, module, slice, &slice->sources[i], param));

@@ -7,8 +7,6 @@
 #include "base/text.h"
 #include "recipe/recipe_parts.h"
 
-enum { MAX_NAMES = 64 };
-
 /* Parameters of every method; all are global. */
 static const char *const COMMON[] = {"scope", "outside", "merge_encoder_positions"};
 static const char *const TOP_KEYS[] = {"merge_method", "base_model", "models", "slices", "modules",
@@ -88,29 +86,22 @@ lors_status lors_recipe_put_plain(lors_recipe *recipe, const char *key, const lo
     return LORS_OK;
 }
 
-const char *lors_recipe_join(const char *const *names, char *out, size_t n_bytes)
+static const char *method_name_at(size_t i, const void *context)
 {
-    out[0] = '\0';
-    for (size_t i = 0; names[i]; i++) {
-        size_t length = strlen(out);
-        snprintf(out + length, n_bytes - length, "%s%s", i ? ", " : "", names[i]);
-    }
-    return out;
+    (void)context;
+    const lors_method_info *method = lors_method_at((int32_t)i);
+    return method ? method->name : NULL;
 }
 
 lors_status lors_recipe_put_method(lors_recipe *recipe, const char *name, lors_place place)
 {
     const lors_method_info *method = lors_method_find(name);
     if (!method) {
-        const char *names[MAX_NAMES + 1] = {NULL};
         char shown[LORS_ESCAPED_MAX], near[128];
-        for (int32_t i = 0; i < lors_method_count() && i < MAX_NAMES; i++) {
-            names[i] = lors_method_at(i)->name;
-        }
         return lors_recipe_fail(recipe->label, place, "merge_method",
                                 "unknown method '%s'%s (`lors methods` lists them)",
                                 lors_escape_text(name, shown),
-                                lors_recipe_suggest(name, names, near));
+                                lors_recipe_suggest_of(name, method_name_at, NULL, near));
     }
     recipe->method = method;
     recipe->method_place = place;
@@ -171,29 +162,30 @@ lors_status lors_recipe_put_scope(lors_recipe *recipe, const char *key, const lo
 
 /* ---- under parameters ---- */
 
+/* Of the method that is the context, and of all. */
+static const char *parameter_at(size_t i, const void *context)
+{
+    const lors_method_info *method = context;
+    size_t n = (size_t)method->n_params;
+    return i < n ? method->params[i].name : i < n + N_COMMON ? COMMON[i - n] : NULL;
+}
+
 static lors_status fail_unknown(const lors_recipe *recipe, const char *prefix, const char *key,
                                 lors_place place)
 {
     const lors_method_info *method = recipe->method;
-    const char *names[MAX_NAMES + 1] = {NULL};
     char shown[LORS_ESCAPED_MAX], near[128], all[512];
     lors_escape_text(key, shown);
     if (is_one_of(key, TOP_KEYS, N_TOP) || strcmp(key, "parameters") == 0) {
         return lors_recipe_fail(recipe->label, place, prefix,
                                 "'%s' belongs at the top level of the recipe", shown);
     }
-    size_t n = 0;
-    for (int32_t i = 0; i < method->n_params && n < MAX_NAMES - N_COMMON; i++) {
-        names[n++] = method->params[i].name;
-    }
-    for (size_t i = 0; i < N_COMMON; i++) {
-        names[n++] = COMMON[i];
-    }
-    lors_recipe_join(names, all, sizeof all);
+    lors_recipe_suggest_of(key, parameter_at, method, near);
+    lors_recipe_join_of(parameter_at, method, all, sizeof all);
     return lors_recipe_fail(recipe->label, place, prefix, "%s '%s'%s (%s takes: %s)",
                             is_any_param(key) ? "this method has no parameter"
                                               : "unknown parameter",
-                            shown, lors_recipe_suggest(key, names, near), method->name, all);
+                            shown, near, method->name, all);
 }
 
 lors_status lors_recipe_put_setting(lors_settings *settings, lors_setting *setting)

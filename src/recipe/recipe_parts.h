@@ -2,6 +2,7 @@
 #ifndef LORS_RECIPE_RECIPE_PARTS_H
 #define LORS_RECIPE_RECIPE_PARTS_H
 
+#include "base/text.h"
 #include "recipe/recipe_internal.h"
 #include "recipe/recipe_yaml.h"
 
@@ -23,8 +24,11 @@ lors_status lors_recipe_fail_within(lors_status status, const char *label, lors_
 /* ", did you mean 'weight'?" into `out` if one of `names` (NULL-terminated) is near to `word`,
  * else "". Returns out. */
 const char *lors_recipe_suggest(const char *word, const char *const *names, char out[128]);
-/* "a, b, c" of a NULL-terminated list; cut short where it is longer than the room for it. */
+const char *lors_recipe_suggest_of(const char *word, lors_name_at *at, const void *context,
+                                   char out[128]);
+/* "a, b, c"; cut short where it is longer than the room for it. Returns out. */
 const char *lors_recipe_join(const char *const *names, char *out, size_t n_bytes);
+const char *lors_recipe_join_of(lors_name_at *at, const void *context, char *out, size_t n_bytes);
 
 void lors_setting_clear(lors_setting *setting);
 void lors_settings_clear(lors_settings *settings);

@@ -381,14 +381,16 @@ static lors_status read_scalar(const lors_value_context *at, const lors_param_in
 {
     bool truth = false;
     *out = (lors_value){LORS_VALUE_NUMBER, 0};
-    switch (param->kind) {
-    case LORS_PARAM_BOOL:
+    if (param->kind == LORS_PARAM_BOOL) {
         LORS_TRY(lors_read_bool(at, node, &truth));
         out->number = truth;
         return LORS_OK;
-    case LORS_PARAM_RANK: return read_rank(at, param, node, out);
-    case LORS_PARAM_CHOICE: return read_choice(at, param, node, &out->number);
-    case LORS_PARAM_NUMBER: break;
+    }
+    if (param->kind == LORS_PARAM_RANK) {
+        return read_rank(at, param, node, out);
+    }
+    if (param->kind == LORS_PARAM_CHOICE) {
+        return read_choice(at, param, node, &out->number);
     }
     if (node->kind == LORS_YAML_MAP) {
         return FAIL(at, node, "a map stands where a number is expected (filters are a list: "

@@ -359,9 +359,8 @@ static bool term_matches(const term *t, const lors_subject *subject)
     case TERM_REGEX:
         return regexec(&t->regex, subject->name, 0, NULL, 0) == 0
                || regexec(&t->regex, name->canonical, 0, NULL, 0) == 0;
-    case TERM_SUBSTRING: return strstr(subject->name, t->text) != NULL;
+    default: return strstr(subject->name, t->text) != NULL; /* TERM_SUBSTRING */
     }
-    return false;
 }
 
 bool lors_selector_matches(const lors_selector *selector, const lors_subject *subject)

@@ -1,5 +1,4 @@
 /* test_recipe.c - good recipes, read and built: what they come to for each tensor. */
-#include <locale.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -191,23 +190,6 @@ static void test_numbers(void **state)
         assert_true(value_at(r, "weight", 0, "x", 0, &from_recipe).number == cases[i].value);
         lors_recipe_free(r);
     }
-}
-
-/* A host program may have set a locale with a decimal comma. */
-static void test_locale(void **state)
-{
-    static const char *const names[] = {"de_DE.UTF-8", "fr_FR.UTF-8", "de_DE", "C.UTF-8"};
-    (void)state;
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        if (setlocale(LC_NUMERIC, names[i])) {
-            break;
-        }
-    }
-    lors_recipe *r = parse("merge_method: linear\nmodels: [{model: a}]\n"
-                           "parameters: {weight: 0.25}\n");
-    check(r, "weight", 0, "x", 0, 0.25);
-    lors_recipe_free(r);
-    setlocale(LC_NUMERIC, "C");
 }
 
 /* What the quotes of YAML make of a path. */
@@ -560,15 +542,14 @@ static void test_memory_of_calls(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_all_keys),    cmocka_unit_test(test_defaults),
-        cmocka_unit_test(test_encodings),   cmocka_unit_test(test_numbers),
-        cmocka_unit_test(test_locale),      cmocka_unit_test(test_quotes),
-        cmocka_unit_test(test_gradients),
-        cmocka_unit_test(test_precedence),  cmocka_unit_test(test_bools),
-        cmocka_unit_test(test_aliases),     cmocka_unit_test(test_base_among_models),
-        cmocka_unit_test(test_paths),       cmocka_unit_test(test_configs),
-        cmocka_unit_test(test_calls),       cmocka_unit_test(test_bad_calls),
-        cmocka_unit_test(test_memory),      cmocka_unit_test(test_memory_of_calls),
+        cmocka_unit_test(test_all_keys),   cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_encodings),  cmocka_unit_test(test_numbers),
+        cmocka_unit_test(test_quotes),     cmocka_unit_test(test_gradients),
+        cmocka_unit_test(test_precedence), cmocka_unit_test(test_bools),
+        cmocka_unit_test(test_aliases),    cmocka_unit_test(test_base_among_models),
+        cmocka_unit_test(test_paths),      cmocka_unit_test(test_configs),
+        cmocka_unit_test(test_calls),      cmocka_unit_test(test_bad_calls),
+        cmocka_unit_test(test_memory),     cmocka_unit_test(test_memory_of_calls),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
