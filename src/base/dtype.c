@@ -141,25 +141,26 @@ uint32_t lors_f64_to_f32_bits(double value)
 
 /* ---- Numbers that are none ------------------------------------------------------------------- */
 
-/* All bits of the exponent are set. Most tensors hold none, so that the counting is all; with a
- * known number of elements at a time, and sums as wide as they, it is done in vectors at -O2. */
+/* Of an element with its bits `flip` turned, all of `mask` are set: the exponent's, or those of the
+ * only code for NaN. Most tensors hold none, so that the counting is all; with a known number of
+ * elements at a time, and sums as wide as they, it is done in vectors at -O2. */
 enum { AT_ONCE = 64 };
 #define NONFINITE(name, type) \
-    static uint64_t name(type *x, type exponent, uint64_t n, bool zero, uint64_t *first) \
+    static uint64_t name(type *x, type flip, type mask, uint64_t n, bool zero, uint64_t *first) \
     { \
         uint64_t n_bad = 0, done = 0; \
         for (; done + AT_ONCE <= n; done += AT_ONCE) { \
             type n_here = 0; \
             for (int k = 0; k < AT_ONCE; k++) { \
-                n_here = (type)(n_here + ((x[done + (uint64_t)k] & exponent) == exponent)); \
+                n_here = (type)(n_here + (((x[done + (uint64_t)k] ^ flip) & mask) == mask)); \
             } \
             n_bad += n_here; \
         } \
         for (; done < n; done++) { \
-            n_bad += (x[done] & exponent) == exponent; \
+            n_bad += ((x[done] ^ flip) & mask) == mask; \
         } \
         for (uint64_t i = n, left = n_bad; i > 0 && left > 0; i--) { \
-            if ((x[i - 1] & exponent) == exponent) { \
+            if (((x[i - 1] ^ flip) & mask) == mask) { \
                 *first = i - 1; \
                 x[i - 1] = zero ? 0 : x[i - 1]; \
                 left--; \
@@ -167,6 +168,7 @@ enum { AT_ONCE = 64 };
         } \
         return n_bad; \
     }
+NONFINITE(nonfinite_8, uint8_t)
 NONFINITE(nonfinite_16, uint16_t)
 NONFINITE(nonfinite_32, uint32_t)
 NONFINITE(nonfinite_64, uint64_t)
@@ -174,11 +176,21 @@ NONFINITE(nonfinite_64, uint64_t)
 uint64_t lors_dtype_nonfinite(lors_dtype dtype, void *elements, uint64_t n, bool zero,
                               uint64_t *first)
 {
+    uint64_t n_bad;
     switch ((int)dtype) {
-    case LORS_F16: return nonfinite_16(elements, 0x7c00, n, zero, first);
-    case LORS_BF16: return nonfinite_16(elements, 0x7f80, n, zero, first);
-    case LORS_F32: return nonfinite_32(elements, 0x7f800000, n, zero, first);
-    case LORS_F64: return nonfinite_64(elements, 0x7ff0000000000000u, n, zero, first);
-    default: return 0;
+    case LORS_F8_E5M2: return nonfinite_8(elements, 0, 0x7c, n, zero, first);
+    case LORS_F8_E4M3: return nonfinite_8(elements, 0, 0x7f, n, zero, first);
+    case LORS_F8_E8M0: return nonfinite_8(elements, 0, 0xff, n, zero, first);
+    case LORS_F8_E4M3FNUZ:
+    case LORS_F8_E5M2FNUZ: return nonfinite_8(elements, 0x7f, 0xff, n, zero, first);
+    case LORS_F16: return nonfinite_16(elements, 0, 0x7c00, n, zero, first);
+    case LORS_BF16: return nonfinite_16(elements, 0, 0x7f80, n, zero, first);
+    case LORS_F32: return nonfinite_32(elements, 0, 0x7f800000, n, zero, first);
+    case LORS_F64: return nonfinite_64(elements, 0, 0x7ff0000000000000u, n, zero, first);
+    case LORS_C64:
+        n_bad = nonfinite_32(elements, 0, 0x7f800000, 2 * n, zero, first);
+        *first /= n_bad > 0 ? 2 : 1;
+        return n_bad;
+    default: return 0; /* integers, and F4 and F6, which have no such codes */
     }
 }

@@ -43,8 +43,9 @@ const char *lors_dtype_name(lors_dtype dtype);
 int lors_dtype_bits(lors_dtype dtype);
 bool lors_dtype_is_float(lors_dtype dtype);
 bool lors_dtype_merges(lors_dtype dtype); /* F32, F16, BF16 */
-/* How many of n elements in memory are NaN or infinite; 0 of all types but F16, BF16, F32, F64.
- * *first: the index of the first of them. With `zero` they become 0. */
+/* How many of n elements in memory are NaN or infinite, of C64 how many parts of them; F4 and F6
+ * have neither. Codes as in the OCP formats (E8M0: 0xff) and, of FNUZ, 0x80. *first: the index of
+ * the first of them. With `zero` all their bits become 0, which of E8M0 is 2^-127. */
 uint64_t lors_dtype_nonfinite(lors_dtype dtype, void *elements, uint64_t n, bool zero,
                               uint64_t *first);
 /* By the name in files ("BF16"); false if unknown. */

@@ -232,6 +232,18 @@ def copied():
         yield Case("numerics", 102, f"{dtype.lower()}-copied", build,
                    (merge(8, "q_proj", "1 values", "index 5", r"base\b"),))
 
+    for dtype, code in (("F8_E4M3", b"\xff"), ("F8_E5M2", b"\x7c"), ("F8_E8M0", b"\xff"),
+                        ("F8_E4M3FNUZ", b"\x80"), ("C64", struct.pack("<2I", 0, 0x7F800000))):
+        def spoil(scene, dtype=dtype, code=code):
+            for folder, seed in (("base", 0), ("a", 7)):
+                listed = inputs.tensors(seed)
+                listed[1] = (QUERY, dtype, [4, 4], bytes(5 * len(code)) + code
+                             + bytes(10 * len(code)))
+                scene.model(folder, listed)
+            scene.write("recipe.yaml", outside)
+        yield Case("numerics", 102, f"{dtype.lower()}-copied", spoil,
+                   (merge(8, "q_proj", "1 values", "index 5", r"base\b"),))
+
     def passed_through(scene):
         plant(scene, "a", 0x7F800000, name=BIAS)
         scene.write("recipe.yaml", "merge_method: passthrough\nmodels: [{model: a}]\n")

@@ -320,7 +320,14 @@ static void test_nonfinite(void **state)
         {LORS_BF16, 0x7f7f, 0xff80, 0x7f81},
         {LORS_F32, 0x7f7fffff, 0xff800000, 0x7f800001},
         {LORS_F64, 0x7fefffffffffffff, 0xfff0000000000000, 0x7ff0000000000001},
-        {LORS_I16, 0x7fff, 0x7fff, 0x7fff}};
+        {LORS_F8_E5M2, 0x7b, 0xfc, 0x7d},
+        {LORS_F8_E4M3, 0x7e, 0xff, 0x7f}, /* which has no infinity */
+        {LORS_F8_E8M0, 0xfe, 0xff, 0xff},
+        {LORS_F8_E4M3FNUZ, 0xff, 0x80, 0x80},
+        {LORS_F8_E5M2FNUZ, 0x7f, 0x80, 0x80},
+        {LORS_C64, 0, 0xff80000000000000, 0x7f800001}, /* one part of two, the other 0 */
+        {LORS_I16, 0x7fff, 0x7fff, 0x7fff},
+        {LORS_U8, 0xff, 0xff, 0xff}};
     static const uint64_t sizes[] = {0, 1, 10, 63, 64, 65, 128, 200};
     (void)state;
     for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
