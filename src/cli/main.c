@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <unistd.h>
 
 #include <lors/lors.h>
@@ -87,11 +88,21 @@ static int dispatch(int argc, char **argv)
 
 /* OpenBLAS starts a thread for each core before main; all of them would be idle, since the workers
  * are our own, and where memory is limited (ulimit -v) they never end. It is told so by this alone,
- * before it is loaded; where the program cannot begin again it goes on as it is. */
+ * before it is loaded; where the program cannot begin again it goes on as it is. Begun by its path,
+ * it keeps its name in lists of processes. A program that the loader was asked for by name (no
+ * AT_BASE) is not what /proc/self/exe is: that is the loader. */
 static void begin_with_one_blas_thread(char **argv)
 {
-    if (!getenv("OPENBLAS_NUM_THREADS") && setenv("OPENBLAS_NUM_THREADS", "1", 1) == 0) {
-        execv("/proc/self/exe", argv);
+    static const char variable[] = "OPENBLAS_NUM_THREADS";
+    static char path[4096]; /* ends with NUL */
+    const char *given = getenv(variable);
+    if ((given && strcmp(given, "1") == 0) || getauxval(AT_BASE) == 0 ||
+        setenv(variable, "1", 1) != 0) {
+        return;
+    }
+    ssize_t n_bytes = readlink("/proc/self/exe", path, sizeof path - 1);
+    if (n_bytes > 0 && (size_t)n_bytes < sizeof path - 1) {
+        execv(path, argv);
     }
 }
 

@@ -1,5 +1,6 @@
-# The first signal stops the merge, which removes what it wrote.
-zeros 16
+# The first signal stops the merge, which removes what it wrote, since its only tensor is not
+# finished.
+zeros 1 65536
 for signal in INT TERM HUP; do
     lors merge recipe.yaml -o out --device cpu &
     until [ -n "$(left)" ] || [ -e out ]; do sleep 0.01; done # there is something to remove

@@ -48,12 +48,13 @@ END
 # merge OPTIONS: on the device and with the threads that every machine has.
 merge() { lors merge recipe.yaml --device cpu --threads 2 "$@"; }
 
-# zeros N_TENSORS: models base, de and fr of so many tensors of 64 MiB, all zero, which take no room
-# on the disk, and a recipe that averages them. For merges that must take a while.
+# zeros N_TENSORS [ROWS]: models base, de and fr of so many tensors of 4096 (or so many) rows of
+# 16 KiB, all zero, which take no room on the disk, and a recipe that averages them. For merges that
+# must take a while.
 zeros() {
-    python3 - "$1" <<'END'
+    python3 - "$1" "${2:-4096}" <<'END'
 import json, os, struct, sys
-n_tensors, shape = int(sys.argv[1]), [4096, 4096]
+n_tensors, shape = int(sys.argv[1]), [int(sys.argv[2]), 4096]
 n_bytes = 4 * shape[0] * shape[1]
 header = {f"layer.{i}.weight": {"dtype": "F32", "shape": shape,
                                 "data_offsets": [i * n_bytes, (i + 1) * n_bytes]}
