@@ -75,18 +75,34 @@ lors_status lors_ckpt_check_same(const char *path, const struct stat *before,
 {
     lors_ckpt_file file = {.path = (char *)path};
     note_identity(&file, before);
-    return now && lors_ckpt_file_is(&file, now) ? LORS_OK : lors_ckpt_fail_changed(&file, now);
+    return lors_ckpt_file_is(&file, now) ? LORS_OK : lors_ckpt_fail_changed(&file, now);
 }
 
-lors_status lors_ckpt_check_unchanged(const lors_checkpoint *checkpoint)
+static lors_status look_again(const lors_ckpt_file *file, bool *changed)
+{
+    struct stat now;
+    bool there = stat(file->path, &now) == 0;
+    if (!there && errno != ENOENT && errno != ENOTDIR) {
+        return lors_file_fail(file->path, "cannot be examined", errno);
+    }
+    if (there && lors_ckpt_file_is(file, &now)) {
+        return LORS_OK;
+    }
+    *changed = true;
+    return lors_ckpt_fail_changed(file, there ? &now : NULL);
+}
+
+lors_status lors_ckpt_check_path(const char *path, const struct stat *before, bool *changed)
+{
+    lors_ckpt_file file = {.path = (char *)path};
+    note_identity(&file, before);
+    return look_again(&file, changed);
+}
+
+lors_status lors_ckpt_check_unchanged(const lors_checkpoint *checkpoint, bool *changed)
 {
     for (int32_t i = 0; i < checkpoint->n_files; i++) {
-        struct stat info;
-        const lors_ckpt_file *file = &checkpoint->files[i];
-        bool there = stat(file->path, &info) == 0;
-        if (!there || !lors_ckpt_file_is(file, &info)) {
-            return lors_ckpt_fail_changed(file, there ? &info : NULL);
-        }
+        LORS_TRY(look_again(&checkpoint->files[i], changed));
     }
     return LORS_OK;
 }

@@ -65,12 +65,16 @@ struct stat;
 bool lors_ckpt_file_is(const lors_ckpt_file *file, const struct stat *info);
 lors_status lors_ckpt_fail_changed(const lors_ckpt_file *file, const struct stat *info);
 
-/* Both of a file of which only what stat said of it is known; `now` NULL: it was removed. */
+/* Both of a file of which only what stat said of it is known. */
 lors_status lors_ckpt_check_same(const char *path, const struct stat *before,
                                  const struct stat *now);
+/* The same of what has this path now. *changed is set where the file did; it stays where nobody can
+ * tell (ERR_IO, too). */
+lors_status lors_ckpt_check_path(const char *path, const struct stat *before, bool *changed);
 
-/* Has any file changed (size, inode, times) since it was opened? ERR_IO names it. */
-lors_status lors_ckpt_check_unchanged(const lors_checkpoint *checkpoint);
+/* Has any file changed (size, inode, times) since it was opened? ERR_IO names it, or one of which
+ * nobody can tell. */
+lors_status lors_ckpt_check_unchanged(const lors_checkpoint *checkpoint, bool *changed);
 
 /* May `path`, found inside `folder`, be read? Plain files and hub-cache links (snapshots/X ->
  * ../../blobs/Y, also of a folder given directly) may, other links out of the folder only with

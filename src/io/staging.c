@@ -33,7 +33,7 @@ lors_status lors_staging_look(const char *path, struct stat *info, bool *there)
     return *there || errno == ENOENT ? LORS_OK : lors_file_fail(path, "cannot be examined", errno);
 }
 
-char *lors_staging_beside(const char *out_path, const char *suffix)
+static char *path_beside(const char *out_path, const char *suffix)
 {
     lors_text name = {0};
     char *parent = lors_path_parent(out_path), *path = NULL;
@@ -60,13 +60,39 @@ static lors_status set_paths(lors_staging *staging, const char *out_path)
                          lors_label(out_path, label));
     }
     if (!staging->out || !(staging->parent = lors_path_parent(staging->out)) ||
-        !(staging->lock = lors_staging_beside(staging->out, ".lors-lock")) ||
-        !(staging->staging = lors_staging_beside(staging->out, LORS_STAGING_NEW)) ||
+        !(staging->lock = path_beside(staging->out, ".lors-lock")) ||
+        !(staging->staging = path_beside(staging->out, ".lors-staging")) ||
         !(staging->note = lors_path_join(staging->staging, LORS_STAGING_NOTE)) ||
-        !(staging->old = lors_staging_beside(staging->out, LORS_STAGING_OLD))) {
+        !(staging->old = path_beside(staging->out, ".lors-old"))) {
         return lors_fail_memory(strlen(out_path));
     }
     return LORS_OK;
+}
+
+static void clear_paths(lors_staging *staging)
+{
+    lors_free(staging->out);
+    lors_free(staging->parent);
+    lors_free(staging->lock);
+    lors_free(staging->staging);
+    lors_free(staging->note);
+    lors_free(staging->old);
+}
+
+lors_status lors_staging_places(const char *out_path, lors_staging_place_fn *take, void *user)
+{
+    lors_staging paths = {0};
+    lors_status status = set_paths(&paths, out_path);
+    const char *all[] = {paths.out, paths.lock, paths.staging, paths.old};
+    char *parent = status == LORS_OK ? lors_path_real(paths.parent) : NULL;
+    for (size_t i = 0; i < sizeof all / sizeof *all && parent && status == LORS_OK; i++) {
+        char *place = lors_path_join(parent, lors_path_base(all[i]));
+        status = place ? take(place, i > 0, user) : lors_fail_memory(strlen(parent));
+        lors_free(place);
+    }
+    lors_free(parent);
+    clear_paths(&paths);
+    return status;
 }
 
 static lors_status check_parent(const lors_staging *staging)
@@ -116,6 +142,13 @@ static lors_status try_lock(lors_staging *staging, bool *gone)
         lors_file_table()->close(fd);
         *gone = true;
         return LORS_OK;
+    }
+    if (!S_ISREG(held.st_mode) || held.st_size != 0 || held.st_nlink != 1) {
+        lors_file_table()->close(fd);
+        return lors_fail(LORS_ERR_IO,
+                         "%s: is no lock, which would be an empty file, and locks are removed: "
+                         "move it away or give the output another name",
+                         lors_label(staging->lock, lock));
     }
     staging->lock_fd = fd;
     return LORS_OK;
@@ -306,12 +339,7 @@ void lors_staging_close(lors_staging *staging)
         clear_away(staging->old);
     }
     release_lock(staging);
-    lors_free(staging->out);
-    lors_free(staging->parent);
-    lors_free(staging->lock);
-    lors_free(staging->staging);
-    lors_free(staging->note);
-    lors_free(staging->old);
+    clear_paths(staging);
     lors_free(staging);
 }
 
@@ -385,6 +413,7 @@ lors_status lors_staging_close_file(lors_staging *staging, const char *name, int
     return note(staging, status);
 }
 
+/* A sync that fails condemns nothing: a run that goes on writes these files anew. */
 lors_status lors_staging_write(lors_staging *staging, const char *name, const void *bytes,
                                uint64_t n_bytes)
 {

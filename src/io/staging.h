@@ -43,11 +43,11 @@ lors_status lors_staging_write(lors_staging *staging, const char *name, const vo
 lors_status lors_staging_copy(lors_staging *staging, const char *folder, const char *name,
                               const struct stat *info);
 
-/* PARENT/.NAME and the suffix, for OUT = PARENT/NAME: where folders may stand while OUT is written.
- * New memory; NULL when short of it. */
-#define LORS_STAGING_NEW ".lors-staging"
-#define LORS_STAGING_OLD ".lors-old"
-char *lors_staging_beside(const char *out_path, const char *suffix);
+/* `take` is told of each place that a run into OUT may write to, replace or remove, be there
+ * something or not: OUT itself and (`beside`) what stands beside it meanwhile, as absolute paths in
+ * which only the last name may be a link's. None where the parent does not exist. */
+typedef lors_status lors_staging_place_fn(const char *place, bool beside, void *user);
+lors_status lors_staging_places(const char *out_path, lors_staging_place_fn *take, void *user);
 
 /* The file of this name in the staging folder is a note to a later run, not part of the output. */
 #define LORS_STAGING_NOTE ".lors-journal"

@@ -12,16 +12,17 @@
 /* ---- What is there -------------------------------------------------------------------------- */
 
 /* The lock is free, so what lies beside OUT is of a run that was killed. Had it moved the older OUT
- * aside and not yet put the new one there, that one comes back. */
+ * aside and not yet put the new one there, that one comes back. Where OUT is no folder, this run is
+ * refused: what is there stays. */
 lors_status lors_staging_recover(const lors_staging *staging)
 {
-    struct stat info;
+    struct stat out, info;
     char label[LORS_ESCAPED_MAX];
     bool has_out, has_staging, has_old;
-    LORS_TRY(lors_staging_look(staging->out, &info, &has_out));
+    LORS_TRY(lors_staging_look(staging->out, &out, &has_out));
     LORS_TRY(lors_staging_look(staging->staging, &info, &has_staging));
     LORS_TRY(lors_staging_look(staging->old, &info, &has_old));
-    if (has_old) {
+    if (has_old && !(has_out && !S_ISDIR(out.st_mode))) {
         if (has_out && has_staging) {
             return lors_fail(LORS_ERR_IO,
                              "%s: an interrupted run put an older model aside here, and "

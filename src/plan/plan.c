@@ -112,8 +112,8 @@ static lors_status make_plan(lors_plan *plan)
     LORS_TRY(lors_plan_match(plan));
     LORS_TRY(lors_plan_resolve(plan, plan->has_out_dtype, plan->out_dtype));
     LORS_TRY(lors_plan_join_stages(plan));
+    LORS_TRY(lors_plan_side_files(plan)); /* looked at before one of them is read */
     LORS_TRY(lors_plan_config(plan));
-    LORS_TRY(lors_plan_side_files(plan));
     return lors_plan_lay_out(plan, plan->max_shard_bytes, plan->threads_given);
 }
 

@@ -97,23 +97,21 @@ static lors_status write_card(lors_run_state *run)
     return status;
 }
 
-static lors_status check_side_file(const lors_side_file *file)
+static lors_status check_side_file(const lors_side_file *file, bool *changed)
 {
-    struct stat now;
     char *path = lors_path_join(file->folder, file->name);
     if (!path) {
         return lors_fail_memory(strlen(file->folder) + strlen(file->name) + 2);
     }
-    lors_status status =
-        lors_ckpt_check_same(path, &file->info, stat(path, &now) == 0 ? &now : NULL);
+    lors_status status = lors_ckpt_check_path(path, &file->info, changed);
     lors_free(path);
     return status;
 }
 
-lors_status lors_run_check_side_files(const lors_plan *plan)
+lors_status lors_run_check_side_files(const lors_plan *plan, bool *changed)
 {
     for (int32_t i = 0; i < plan->n_side_files; i++) {
-        LORS_TRY(check_side_file(&plan->side_files[i]));
+        LORS_TRY(check_side_file(&plan->side_files[i], changed));
     }
     return LORS_OK;
 }

@@ -20,20 +20,6 @@
 
 /* --- before: is OUT a safe place? ------------------------------------------------------------- */
 
-/* The real path of OUT: its parent's, and its own last part. NULL if the parent does not exist. */
-static char *real_out(const char *out_path)
-{
-    char *whole = lors_path_real(out_path);
-    if (whole) {
-        return whole;
-    }
-    char *parent = lors_path_parent(out_path), *real = parent ? lors_path_real(parent) : NULL;
-    char *joined = real ? lors_path_join(real, lors_path_base(out_path)) : NULL;
-    lors_free(parent);
-    lors_free(real);
-    return joined;
-}
-
 static bool is_within(const char *inner, const char *outer)
 {
     size_t length = strlen(outer);
@@ -43,13 +29,14 @@ static bool is_within(const char *inner, const char *outer)
 static lors_status check_input_place(const char *out, const char *model_path)
 {
     char *model = lors_path_real(model_path);
+    char place[LORS_ESCAPED_MAX], label[LORS_ESCAPED_MAX];
     lors_status status = LORS_OK;
     if (model && (is_within(out, model) || is_within(model, out))) {
         status = lors_fail(
             LORS_ERR_RECIPE,
             "%s: the output, and what stands there while it is written, must not be an input, in "
             "one, or around one (%s): choose another -o",
-            out, model_path);
+            lors_label(out, place), lors_label(model_path, label));
     }
     lors_free(model);
     return status;
@@ -79,32 +66,36 @@ static lors_status check_inputs(const lors_plan *plan, const char *out)
     return plan->base ? check_input(out, plan->base) : LORS_OK;
 }
 
-static lors_status check_place(const lors_plan *plan, char *place)
+static lors_status check_place(const char *place, bool beside, void *user)
 {
-    lors_status status = place ? check_inputs(plan, place) : lors_fail_memory(PATH_MAX);
-    lors_free(place);
+    const lors_plan *plan = user;
+    LORS_TRY(check_inputs(plan, place));
+    char *recipe = beside ? lors_path_real(plan->recipe->label) : NULL; /* OUT may hold its own */
+    char label[LORS_ESCAPED_MAX], shown[LORS_ESCAPED_MAX];
+    lors_status status = LORS_OK;
+    if (recipe && is_within(recipe, place)) {
+        status = lors_fail(LORS_ERR_RECIPE,
+                           "%s: must not be the recipe or hold it (%s), it is removed while the "
+                           "output is written: choose another -o",
+                           lors_label(place, label), lors_label(plan->recipe->label, shown));
+    }
+    lors_free(recipe);
     return status;
 }
 
 /* Neither OUT nor what may stand beside it while it is written is an input. */
 static lors_status check_out_place(const lors_plan *plan, const char *out_path)
 {
-    char *out = real_out(out_path);
-    if (!out) {
-        return LORS_OK; /* the staging folder's error says that the parent is missing */
-    }
-    lors_status status =
-        strcmp(out, "/") == 0
-            ? lors_fail(LORS_ERR_RECIPE, "/: the output must be a folder of its own")
-            : check_inputs(plan, out);
-    if (status == LORS_OK) {
-        status = check_place(plan, lors_staging_beside(out, LORS_STAGING_NEW));
-    }
-    if (status == LORS_OK) {
-        status = check_place(plan, lors_staging_beside(out, LORS_STAGING_OLD));
+    char *out = lors_path_real(out_path); /* of a link: where it leads */
+    lors_status status = LORS_OK;
+    if (out) {
+        status = strcmp(out, "/") == 0
+                     ? lors_fail(LORS_ERR_RECIPE, "/: the output must be a folder of its own")
+                     : check_inputs(plan, out);
     }
     lors_free(out);
-    return status;
+    LORS_TRY(status);
+    return lors_staging_places(out_path, check_place, (void *)plan);
 }
 
 /* --- during ----------------------------------------------------------------------------------- */
@@ -115,15 +106,15 @@ static bool may_resume(lors_status status)
     return status == LORS_ERR_CANCELLED || status == LORS_ERR_IO;
 }
 
-static lors_status check_unchanged(const lors_plan *plan)
+static lors_status check_unchanged(const lors_plan *plan, bool *changed)
 {
     for (int32_t k = 0; k < plan->n_models; k++) {
-        LORS_TRY(lors_ckpt_check_unchanged(plan->models[k]));
+        LORS_TRY(lors_ckpt_check_unchanged(plan->models[k], changed));
     }
     for (int32_t i = 0; i < plan->n_stages; i++) {
-        LORS_TRY(check_unchanged(plan->stages[i]));
+        LORS_TRY(check_unchanged(plan->stages[i], changed));
     }
-    return plan->base ? lors_ckpt_check_unchanged(plan->base) : LORS_OK;
+    return plan->base ? lors_ckpt_check_unchanged(plan->base, changed) : LORS_OK;
 }
 
 static void choose_io(const lors_plan *plan, lors_io io)
@@ -174,9 +165,10 @@ static lors_status merge(lors_run_state *run, double start, lors_report **report
     LORS_TRY(lors_run_count_needs(run));
     LORS_TRY(merge_tensors(run, start));
     double computed = lors_seconds();
-    LORS_TRY(check_unchanged(run->plan));
+    bool changed = false; /* end_early looks once more */
+    LORS_TRY(check_unchanged(run->plan, &changed));
     LORS_TRY(lors_run_write_side_files(run));
-    LORS_TRY(lors_run_check_side_files(run->plan));
+    LORS_TRY(lors_run_check_side_files(run->plan, &changed));
     if (run->options->verify) {
         LORS_TRY(lors_run_check_weights(run));
         LORS_TRY(lors_run_recheck(run, start));
@@ -215,22 +207,33 @@ static lors_status fail_for_good(lors_status status)
                                         : status;
 }
 
-/* The run failed in the middle. A file that changed meanwhile is the reason, whatever its bytes
- * then looked like; else what is finished may be left to a later run. */
+/* A file that changed meanwhile is the reason, whatever its bytes then looked like. Of weights
+ * nothing is kept then (*spoilt); files beside them are copied anew by a later run. What cannot be
+ * examined may be as it was. */
+static lors_status find_reason(const lors_run_state *run, lors_status status, bool *spoilt)
+{
+    char *sentence = lors_copy_text(lors_last_error());
+    bool changed = false;
+    *spoilt = false;
+    if (check_unchanged(run->plan, spoilt) == LORS_OK) {
+        lors_run_check_side_files(run->plan, &changed);
+    }
+    if (!changed && !*spoilt) {
+        lors_fail(status, "%s", sentence ? sentence : "out of memory");
+    }
+    lors_free(sentence);
+    return changed || *spoilt ? LORS_ERR_IO : status;
+}
+
+/* The run failed in the middle: what is finished may be left to a later one. */
 static lors_status end_early(lors_run_state *run, lors_status status)
 {
+    bool spoilt = false;
     if (status != LORS_ERR_CANCELLED) {
-        char *sentence = lors_copy_text(lors_last_error());
-        lors_status inputs = check_unchanged(run->plan);
-        inputs = inputs == LORS_OK ? lors_run_check_side_files(run->plan) : inputs;
-        bool changed = inputs == LORS_ERR_IO; /* else there may be no memory to look */
-        if (!changed) {
-            lors_fail(status, "%s", sentence ? sentence : "out of memory");
-        }
-        lors_free(sentence);
-        if (changed) {
-            return LORS_ERR_IO;
-        }
+        status = find_reason(run, status, &spoilt);
+    }
+    if (spoilt) {
+        return status;
     }
     bool useful = may_resume(status) && run->journal.n_recorded > 0;
     if (!(useful || run->untouched) || !lors_staging_leave(run->staging)) {

@@ -179,7 +179,7 @@ lors_status lors_run_check_ties(lors_plan *plan);
 /* outputs.c: what stands beside the weights, and the hashes of everything. */
 lors_status lors_run_write_side_files(lors_run_state *run);
 /* Are those of the inputs what they were when the merge was planned? Errors: ERR_IO. */
-lors_status lors_run_check_side_files(const lors_plan *plan);
+lors_status lors_run_check_side_files(const lors_plan *plan, bool *changed);
 lors_status lors_run_check_weights(lors_run_state *run); /* --verify: re-read what was written */
 
 /* recheck.c: --verify: compute a sample of the tensors once more on the CPU, with the device's

@@ -2,6 +2,7 @@
 a place in the text to point at."""
 import json
 import os
+import re
 
 import inputs
 from harness import Case
@@ -285,12 +286,36 @@ def places():
     yield 82, "out-is-file-of-input", lambda scene: None, merge(
         3, said, out="a/model.safetensors")
 
-    for name in (".o.lors-staging", ".o.lors-old"):
+    for name in (".o.lors-staging", ".o.lors-old", ".o.lors-lock"):
         def beside(scene, name=name):
-            scene.model(name, inputs.tensors(3))
+            if name.endswith("lock"):
+                scene.write(name, inputs.safetensors(inputs.tensors(3)))
+            else:
+                scene.model(name, inputs.tensors(3))
             scene.write("recipe.yaml", RECIPE + f"  - {{model: {name}, "
                                                 "parameters: {weight: 0.5}}\n")
-        yield 82, f"input-is{name}", beside, merge(3, said, out="o")
+        for written, out in enumerate(("o", "o/", "./o//", "base/../o///")):
+            yield 82, f"input-is{name}-{written}", beside, merge(3, said, out=out)
+
+        def beside_link(scene, beside=beside):
+            beside(scene)
+            scene.link("o", "out")
+        yield 82, f"input-is{name}-link", beside_link, merge(3, said, out="o")
+
+    def lock(scene):
+        scene.write(".o.lors-lock", "mine")
+    yield 82, "lock-is-a-file", lock, merge(6, "is no lock", out="o")
+
+    def aside(scene):
+        scene.model(".o.lors-old", inputs.tensors(3))
+        scene.link("o", "out")
+    yield 82, "link-beside-an-old-one", aside, merge(6, "is a link", out="o")
+
+    def recipe_beside(scene):
+        text = scene.read("recipe.yaml").decode()
+        scene.write(".o.lors-staging/recipe.yaml", re.sub(r"model: (?=\w)", "model: ../", text))
+    yield 82, "recipe-beside", recipe_beside, merge(
+        3, "must not be the recipe", out="o", recipe=".o.lors-staging/recipe.yaml")
 
     def store(scene):
         scene.write("store/model.safetensors", scene.read("a/model.safetensors"))

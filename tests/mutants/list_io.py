@@ -86,7 +86,9 @@ FORMATS = [
          "if (offset > tensor->n_bytes) {", "test_checkpoint|test_transfer"),
     ]),
     *of("io", "src/io/checkpoint.c", [
-        ("change-unnoticed", "if (!there || !lors_ckpt_file_is(file, &info)) {", "if (!there) {",
+        ("unknown-is-removed", "if (!there && errno != ENOENT && errno != ENOTDIR) {",
+         "if (false) {", "test_odd_runs"),
+        ("change-unnoticed", "if (there && lors_ckpt_file_is(file, &now)) {", "if (there) {",
          "test_checkpoint|test_refusals"),
     ]),
 ]
@@ -152,6 +154,8 @@ COMMIT = [
          "if (flock(fd, LOCK_EX | LOCK_NB) != 0 && errno != EWOULDBLOCK) {", "test_staging"),
         ("staging-lock-gone", "held.st_ino != named.st_ino) {", "held.st_ino == 0) {",
          "test_staging_odd"),
+        ("staging-lock-of-others", "if (!S_ISREG(held.st_mode) || held.st_size != 0 || ",
+         "if (!S_ISREG(held.st_mode) || ", "bad"),
         ("staging-no-force", "if (!staging->force) {", "if (false) {", "test_staging"),
         ("staging-failed", "if (staging->failed || staging->open_files != 0) {",
          "if (staging->open_files != 0) {", "test_staging"),
@@ -159,7 +163,8 @@ COMMIT = [
         ("staging-not-taken-back", "take_back(staging, swap);\n", "", "test_staging"),
         ("staging-other-copied", "LORS_TRY_CLEAN(lors_ckpt_check_same(from, info, &now));", "",
          "test_staging"),
-        ("staging-unknown-output", "return errno == ENOENT ? LORS_OK", "return true ? LORS_OK",
+        ("staging-unknown-output", "return *there || errno == ENOENT ? LORS_OK",
+         "return true ? LORS_OK",
          "test_odd_libraries"),
     ]),
     *of("parser", "src/io/json_file.c", [
@@ -179,6 +184,8 @@ COMMIT = [
          "} else if (lors_file_remove_tree(staging->old) != LORS_OK) {", "test_staging"),
         ("staging-condemned", "if (!staging->owns_staging || staging->condemned ||",
          "if (!staging->owns_staging ||", "test_staging_left|test_resume"),
+        ("staging-behind-link", "if (has_old && !(has_out && !S_ISDIR(out.st_mode))) {",
+         "if (has_old) {", "bad"),
         ("staging-second-name", " && info.st_nlink == 1;", ";", "test_staging_left|test_resume"),
     ]),
     *of("staging", "src/run/shards.c", [

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -371,6 +372,57 @@ static void test_weights_that_cannot_be_created(void **state)
     rm_merge_fails(TIES, "out", NULL, LORS_ERR_IO, "cannot be created");
 }
 
+/* ---- A disk of inputs that is gone ----------------------------------------------------------- */
+
+static bool gone;
+
+static ssize_t failing_pread(int fd, void *buffer, size_t n_bytes, off_t offset)
+{
+    if (!is_output(fd) && offset > 6000) {
+        gone = true;
+        errno = ESTALE;
+        return -1;
+    }
+    return real->pread(fd, buffer, n_bytes, offset);
+}
+
+int stat(const char *path, struct stat *info) __attribute__((visibility("default")));
+
+int stat(const char *path, struct stat *info)
+{
+    if (gone && strstr(path, ".safetensors")) {
+        errno = ESTALE;
+        return -1;
+    }
+    return fstatat(AT_FDCWD, path, info, 0);
+}
+
+/* Nobody can tell whether they have changed: what is finished stays, of this run and of the one
+ * that it went on from. */
+static void test_inputs_gone(void **state)
+{
+    (void)state;
+    rm_options options = RM_OPTIONS_INIT;
+    lors_report_summary summary = {0};
+    options.plan.max_shard_bytes = SHARD_BYTES;
+    rm_merge_ok(TIES, "meant", &options);
+    interrupt();
+    options.keep_out = options.run.resume = true;
+    options.plan.n_threads = 1;
+    table.pread = failing_pread;
+    assert_int_equal(rm_merge(TIES, "out", &options, NULL), LORS_ERR_IO);
+    assert_true(gone);
+    gone = false;
+    table.pread = real->pread;
+    assert_null(strstr(lors_last_error(), "while it was read"));
+    assert_non_null(strstr(lors_last_error(), "Stale file handle"));
+    assert_true(rm_exists(STAGING));
+    RM_OK(rm_merge(TIES, "out", &options, &summary));
+    assert_true(summary.n_resumed > 0);
+    assert_true(rm_same_folders("meant", "out"));
+    rm_remove("out");
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -386,6 +438,7 @@ int main(void)
         TEST(test_shards_damaged),
         TEST(test_interrupted_again),
         TEST(test_weights_that_cannot_be_created),
+        TEST(test_inputs_gone),
     };
     return cmocka_run_group_tests(tests, write_family, NULL);
 }

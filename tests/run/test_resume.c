@@ -552,6 +552,28 @@ static void test_inputs_that_change(void **unused)
     }
 }
 
+static void touch_side_file(void)
+{
+    assert_int_equal(utimensat(AT_FDCWD, "b/config.json", NULL, 0), 0);
+}
+
+/* The weights are what they were, so that what is finished is kept. */
+static void test_side_files_that_change(void **unused)
+{
+    (void)unused;
+    rc_merge merge = plain(TIES, "out");
+    make_meant(TIES);
+    rm_remove("out");
+    merge.n_threads = 1;
+    merge.meddle = touch_side_file;
+    rc_outcome outcome = rc_run(&merge);
+    assert_int_equal(outcome.status, LORS_ERR_IO);
+    assert_non_null(strstr(outcome.sentence, "b/config.json: was written to"));
+    assert_non_null(strstr(outcome.sentence, "--resume"));
+    assert_false(rm_exists("out"));
+    assert_true(resume_with(merge).n_resumed > 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -568,6 +590,7 @@ int main(void)
         cmocka_unit_test(test_damaged_journal),
         cmocka_unit_test(test_linked_weights),
         cmocka_unit_test(test_inputs_that_change),
+        cmocka_unit_test(test_side_files_that_change),
         cmocka_unit_test(test_damaged_weights), /* last: it changes shard_bytes */
     };
     rm_work_in("resume-work");
