@@ -1,6 +1,5 @@
 /* run.c - carry a plan out: stage, check, merge, write, hash, commit; or end early. */
 #include <errno.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
