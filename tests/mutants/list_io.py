@@ -154,6 +154,8 @@ COMMIT = [
          "if (flock(fd, LOCK_EX | LOCK_NB) != 0 && errno != EWOULDBLOCK) {", "test_staging"),
         ("staging-lock-gone", "held.st_ino != named.st_ino) {", "held.st_ino == 0) {",
          "test_staging_odd"),
+        ("staging-places-untold", "{paths.out, paths.lock, paths.staging, paths.old};",
+         "{paths.out};", "bad"),
         ("staging-lock-of-others", "if (!S_ISREG(held.st_mode) || held.st_size != 0 || ",
          "if (!S_ISREG(held.st_mode) || ", "bad"),
         ("staging-no-force", "if (!staging->force) {", "if (false) {", "test_staging"),

@@ -155,8 +155,6 @@ RUNS = [
     *of("run", "src/run/run.c", [
         ("change-not-asked", "LORS_TRY(check_unchanged(run->plan, &changed));", "",
          "test_refusals"),
-        ("place-not-beside", "return lors_staging_places(out_path, check_place, (void *)plan);",
-         "return LORS_OK;", "bad"),
         ("side-change-loses", "lors_run_check_side_files(run->plan, &changed);\n    }",
          "lors_run_check_side_files(run->plan, spoilt);\n    }", "test_resume"),
         ("place-of-input", "LORS_TRY(check_input_place(out, model->path));", "", "test_refusals"),

@@ -36,7 +36,7 @@ def targets_of(tests):
     if any(test.startswith("faults_") for test in tests):
         targets.add("fault_loops")
     return sorted(targets) + (["make-models"] if "golden" in tests else []) + (
-        ["lors"] if {"golden", "oracle", "cli", "formulas"} & set(tests) else [])
+        ["lors"] if {"golden", "oracle", "cli", "formulas", "bad"} & set(tests) else [])
 
 
 HUNG = -1000  # what call returns for a command that was ended
