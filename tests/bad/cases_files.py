@@ -25,15 +25,16 @@ def case(number, name, build, *commands, check=None, needs=None):
 
 # --- Inputs that change under the reader ----------------------------------------------------------
 
-BIG = 64 << 20  # large enough that a merge is still reading when its staging folder is seen
+# So large that a merge is seen while it still reads, on a busy machine, too.
+BIG = 256 << 20
 
 
-def big_models(scene):
+def big_models(scene, n_bytes=BIG):
     """Holes of zeros: they cost no disk."""
-    header = json.dumps({"w": inputs.entry("F32", [BIG // 4], 0, BIG)})
+    header = json.dumps({"w": inputs.entry("F32", [n_bytes // 4], 0, n_bytes)})
     for folder in ("base", "a"):
         path = scene.write(f"{folder}/model.safetensors", inputs.raw_file(header + " " * 5))
-        os.truncate(path, os.path.getsize(path) + BIG)
+        os.truncate(path, os.path.getsize(path) + n_bytes)
 
 
 def wait_for(process, is_so):
@@ -328,7 +329,7 @@ def runs():
         'set -o pipefail; trap "" PIPE; { sleep 0.5; "$LORS" inspect a; } | true', 6,
         "standard output: Broken pipe"))
     for name, number in (("interrupt", signal.SIGINT), ("terminate", signal.SIGTERM)):
-        yield case(99, name, big_models, merge(
+        yield case(99, name, lambda scene: big_models(scene, 8 * BIG), merge(
             130, "interrupted", meddle=signalled(number), memory=1 << 30))
 
 
