@@ -33,16 +33,15 @@ lors_status lors_staging_look(const char *path, struct stat *info, bool *there)
     return *there || errno == ENOENT ? LORS_OK : lors_file_fail(path, "cannot be examined", errno);
 }
 
-static char *path_beside(const char *out_path, const char *suffix)
+static char *beside(const lors_staging *staging, const char *suffix)
 {
     lors_text name = {0};
-    char *parent = lors_path_parent(out_path), *path = NULL;
-    lors_text_printf(&name, ".%s%s", lors_path_base(out_path), suffix);
-    if (parent && !name.failed) {
-        path = lors_path_join(parent, name.bytes);
+    char *path = NULL;
+    lors_text_printf(&name, ".%s%s", lors_path_base(staging->out), suffix);
+    if (!name.failed) {
+        path = lors_path_join(staging->parent, name.bytes);
     }
     lors_text_clear(&name);
-    lors_free(parent);
     return path;
 }
 
@@ -60,10 +59,10 @@ static lors_status set_paths(lors_staging *staging, const char *out_path)
                          lors_label(out_path, label));
     }
     if (!staging->out || !(staging->parent = lors_path_parent(staging->out)) ||
-        !(staging->lock = path_beside(staging->out, ".lors-lock")) ||
-        !(staging->staging = path_beside(staging->out, ".lors-staging")) ||
+        !(staging->lock = beside(staging, ".lors-lock")) ||
+        !(staging->staging = beside(staging, ".lors-staging")) ||
         !(staging->note = lors_path_join(staging->staging, LORS_STAGING_NOTE)) ||
-        !(staging->old = path_beside(staging->out, ".lors-old"))) {
+        !(staging->old = beside(staging, ".lors-old"))) {
         return lors_fail_memory(strlen(out_path));
     }
     return LORS_OK;
