@@ -67,7 +67,8 @@ typedef struct lors_comparison {
     const char *dtype_a, *dtype_b; /* NULL where absent */
     uint64_t n_elements, n_different;
     double max_abs;  /* largest |a - b|; NaN if a NaN stands against a number */
-    double relative; /* norm(a - b) / norm(a), Frobenius; infinity if norm(a) is 0 */
+    double relative; /* norm(a - b) / norm(a), Frobenius, of finite elements; infinity if norm(a) is
+                        0 or max_abs is infinite, NaN if max_abs is */
 } lors_comparison;
 
 /* Called once per tensor name, in A's order, then those only in B. Return true to stop. */

@@ -19,7 +19,8 @@ typedef struct compare_settings {
 
 static const cli_option options[] = {
     {"json", 0, CLI_FLAG, offsetof(compare_settings, json), NULL, NULL, 0, 0,
-     "print one JSON object; null stands for NaN and infinity"},
+     "print one JSON object; null stands for NaN, and the text\n"
+     "\"Infinity\" for infinity"},
     {"quiet", 'q', CLI_FLAG, offsetof(compare_settings, quiet), NULL, NULL, 0, 0,
      "print only errors: the exit code says whether they differ"},
     {"follow-symlinks", 0, CLI_FLAG, offsetof(compare_settings, follow_symlinks), NULL, NULL, 0, 0,
@@ -160,6 +161,12 @@ static void show_table(comparing *self)
     }
 }
 
+/* JSON has no infinity; as null it would look like NaN. */
+static json_t *number_json(double value)
+{
+    return isinf(value) ? json_string("Infinity") : cli_json_number(value);
+}
+
 static json_t *finding_json(const finding *one, bool *failed)
 {
     const char *a = one->dtypes[0], *b = one->dtypes[1];
@@ -169,8 +176,8 @@ static json_t *finding_json(const finding *one, bool *failed)
     cli_json_put(tensor, "dtype_a", cli_json_text(a[0] ? a : NULL), failed);
     cli_json_put(tensor, "dtype_b", cli_json_text(b[0] ? b : NULL), failed);
     if (one->numbers.difference == LORS_DIFFERENT) {
-        cli_json_put(tensor, "max_abs", cli_json_number(one->numbers.max_abs), failed);
-        cli_json_put(tensor, "relative", cli_json_number(one->numbers.relative), failed);
+        cli_json_put(tensor, "max_abs", number_json(one->numbers.max_abs), failed);
+        cli_json_put(tensor, "relative", number_json(one->numbers.relative), failed);
         cli_json_put(tensor, "n_different", cli_json_count(one->numbers.n_different), failed);
         cli_json_put(tensor, "n_elements", cli_json_count(one->numbers.n_elements), failed);
     }

@@ -53,8 +53,11 @@ static lors_status compare_values(comparer *c, int64_t i, int64_t j, lors_compar
     }
     out->n_different = s.n_different;
     out->max_abs = s.nan ? NAN : s.max_abs;
-    out->relative = s.nan                 ? NAN
-                    : s.difference == 0 ? 0 : s.norm > 0 ? sqrt(s.difference / s.norm) : INFINITY;
+    out->relative = s.nan               ? NAN
+                    : isinf(s.max_abs)  ? INFINITY
+                    : s.difference == 0 ? 0
+                    : s.norm > 0        ? sqrt(s.difference / s.norm)
+                                        : INFINITY;
     out->difference = s.n_different > 0 ? LORS_DIFFERENT : LORS_SAME_VALUES;
     return LORS_OK;
 }

@@ -113,7 +113,7 @@ static void test_findings(void **state)
     assert_int_equal(of("same")->difference, LORS_SAME_BYTES);
     check("wider", LORS_SAME_VALUES, 0, 0, 0);
     check("nan", LORS_DIFFERENT, 1, NAN, NAN);
-    check("infinite", LORS_DIFFERENT, 1, INFINITY, 0);
+    check("infinite", LORS_DIFFERENT, 1, INFINITY, INFINITY);
     check("from zero", LORS_DIFFERENT, 1, 3, INFINITY);
     check("plain", LORS_DIFFERENT, 1, 1, 0.2);
     check("integers", LORS_DIFFERENT, 2, NAN, NAN);
