@@ -45,7 +45,9 @@ static int32_t assign_shards(lors_plan *plan, uint64_t max_bytes)
     return shard + 1;
 }
 
-static lors_status lay_out_shard(lors_plan *plan, int32_t index, lors_st_entry *entries)
+/* `first`: the shard's first job; then the next shard's. */
+static lors_status lay_out_shard(lors_plan *plan, int32_t index, int64_t *first,
+                                 lors_st_entry *entries)
 {
     lors_shard *shard = &plan->shards[index];
     char name[64] = "model.safetensors";
@@ -53,21 +55,18 @@ static lors_status lay_out_shard(lors_plan *plan, int32_t index, lors_st_entry *
         snprintf(name, sizeof name, "model-%05d-of-%05d.safetensors", index + 1, plan->n_shards);
     }
     shard->name = lors_arena_copy(plan->arena, name, strlen(name));
+    lors_job *jobs = &plan->jobs[*first];
     int64_t n = 0;
-    for (int64_t j = 0; j < plan->n_jobs; j++) {
-        const lors_job *job = &plan->jobs[j];
-        if (job->shard == index) {
-            entries[n++] = (lors_st_entry){job->name,          job->out_dtype, job->source->n_dims,
-                                           job->source->shape, job->out_bytes, 0};
-        }
+    for (; *first + n < plan->n_jobs && jobs[n].shard == index; n++) {
+        entries[n] =
+            (lors_st_entry){jobs[n].name,          jobs[n].out_dtype, jobs[n].source->n_dims,
+                            jobs[n].source->shape, jobs[n].out_bytes, 0};
     }
     LORS_TRY(lors_st_layout(entries, n, 4096, &shard->header, &shard->n_bytes));
-    n = 0;
-    for (int64_t j = 0; j < plan->n_jobs; j++) {
-        if (plan->jobs[j].shard == index) {
-            plan->jobs[j].out_offset = entries[n++].offset;
-        }
+    for (int64_t i = 0; i < n; i++) {
+        jobs[i].out_offset = entries[i].offset;
     }
+    *first += n;
     return shard->name ? LORS_OK : lors_fail_memory(sizeof name);
 }
 
@@ -86,8 +85,9 @@ static lors_status lay_out_files(lors_plan *plan, uint64_t max_shard_bytes)
     plan->shards = lors_new((size_t)plan->n_shards, sizeof *plan->shards);
     lors_st_entry *entries = lors_new((size_t)plan->n_jobs + 1, sizeof *entries);
     lors_status status = plan->shards && entries ? LORS_OK : lors_fail_memory(1 << 20);
+    int64_t first = 0;
     for (int32_t i = 0; i < plan->n_shards && status == LORS_OK; i++) {
-        status = lay_out_shard(plan, i, entries);
+        status = lay_out_shard(plan, i, &first, entries);
         plan->write_bytes += plan->shards[i].n_bytes;
     }
     lors_free(entries);
@@ -173,11 +173,11 @@ static uint64_t held_bytes(const lors_plan *plan, int32_t n_workers)
     return sum;
 }
 
-/* Memory of the run with units of this many elements and batches of this many matrices. */
-static lors_memory_plan measure(lors_plan *plan, uint64_t unit, int32_t n_workers, int32_t n_batch)
+/* Cut all jobs into units of this many elements and batches of this many matrices. Returns what
+ * that needs but for what depends on the number of workers. */
+static lors_memory_plan cut_jobs(lors_plan *plan, uint64_t unit, int32_t n_batch)
 {
-    lors_memory_plan m = {.fixed = PROGRAM_BYTES, .n_workers = n_workers, .n_batch = n_batch};
-    uint64_t state = 0, constants = 0;
+    lors_memory_plan m = {.fixed = PROGRAM_BYTES, .n_batch = n_batch};
     for (int64_t j = 0; j < plan->n_all_jobs; j++) {
         lors_job *job = &plan->jobs[j];
         lors_results results;
@@ -190,18 +190,24 @@ static lors_memory_plan measure(lors_plan *plan, uint64_t unit, int32_t n_worker
         m.results = largest(m.results, lors_plan_carve_results(job, LORS_NO_VIEW, &results));
         m.survey = largest(m.survey, lors_plan_settle_bytes(plan, job));
         if (job->n_ranges > 1) {
-            state = largest(state, lors_plan_state_bytes(plan, job));
+            m.state = largest(m.state, lors_plan_state_bytes(plan, job));
         }
         uint64_t n_constants = lors_method_constants(job->def, &call);
-        constants = largest(constants, n_constants * sizeof(double));
+        m.constants = largest(m.constants, n_constants * sizeof(double));
         if (job->def && job->def->n_numbers) {
             m.numbers = largest(m.numbers, (uint64_t)job->def->n_numbers(&call));
         }
         m.fixed += 1024 + (uint64_t)(job->n_models + 1) *
                               (job->source->n_bytes / LORS_CHUNK_BYTES + 4) * 16;
     }
-    m.states = 2 * state * (uint64_t)n_workers;
-    m.fixed += 2 * constants * (uint64_t)n_workers;
+    return m;
+}
+
+static lors_memory_plan for_workers(const lors_plan *plan, lors_memory_plan m, int32_t n_workers)
+{
+    m.n_workers = n_workers;
+    m.states = 2 * m.state * (uint64_t)n_workers;
+    m.fixed += 2 * m.constants * (uint64_t)n_workers;
     m.stages = held_bytes(plan, n_workers);
     add_up(plan, &m);
     return m;
@@ -261,24 +267,54 @@ static bool was_tried(const lors_plan *plan, const lors_memory_plan *m)
     return failed->peak > 0 && m->peak + m->device_peak >= failed->peak + failed->device_peak;
 }
 
-/* The largest units for which so many workers and so large batches fit; rather without kept values
- * than smaller ones. */
-static bool try_units(lors_plan *plan, int32_t n_workers, int32_t n_batch)
+/* A way to cut all jobs, and what it needs. */
+typedef struct cut {
+    uint64_t unit;
+    bool keeps_values;
+    lors_memory_plan memory; /* as cut_jobs says */
+} cut;
+
+enum { N_CUTS = 10 };
+_Static_assert(LARGEST_UNIT >> (N_CUTS / 2 - 1) == LORS_UNIT_STEP, "each half the one before");
+
+/* The best first: rather without kept values than smaller units. */
+static void measure_cuts(lors_plan *plan, int32_t n_batch, cut cuts[N_CUTS])
+{
+    for (int i = 0; i < N_CUTS; i++) {
+        cuts[i].unit = (uint64_t)LARGEST_UNIT >> (i / 2);
+        cuts[i].keeps_values = plan->keeps_values = i % 2 == 0;
+        cuts[i].memory = cut_jobs(plan, cuts[i].unit, n_batch);
+    }
+}
+
+/* The best with which so many workers fit. */
+static bool try_cuts(lors_plan *plan, const cut cuts[N_CUTS], int32_t n_workers)
 {
     bool shared = n_workers > plan->n_devices;
     uint64_t smallest = shared ? SMALLEST_SHARED_UNIT : LORS_UNIT_STEP;
-    for (uint64_t unit = LARGEST_UNIT; unit >= smallest; unit /= 2) {
-        for (int keeps = 1; keeps >= 0; keeps--) {
-            plan->keeps_values = keeps;
-            lors_memory_plan m = measure(plan, unit, n_workers, n_batch);
-            if (fits(plan, &m) && !was_tried(plan, &m)) {
-                plan->memory = m;
-                plan->unit = unit;
-                return true;
-            }
+    for (int i = 0; i < N_CUTS && cuts[i].unit >= smallest; i++) {
+        lors_memory_plan m = for_workers(plan, cuts[i].memory, n_workers);
+        if (fits(plan, &m) && !was_tried(plan, &m)) {
+            plan->memory = m;
+            plan->unit = cuts[i].unit;
+            plan->keeps_values = cuts[i].keeps_values;
+            cut_jobs(plan, plan->unit, m.n_batch);
+            return true;
         }
     }
     return false;
+}
+
+/* From `most` workers down to `fewest`. */
+static bool find_workers(lors_plan *plan, int32_t n_batch, int32_t most, int32_t fewest)
+{
+    cut cuts[N_CUTS];
+    bool found = false;
+    measure_cuts(plan, n_batch, cuts);
+    for (int32_t n = most; n >= fewest && !found; n--) {
+        found = try_cuts(plan, cuts, n);
+    }
+    return found;
 }
 
 /* The most workers, and for them the largest units, that fit. Where a backend takes batches, first
@@ -286,21 +322,15 @@ static bool try_units(lors_plan *plan, int32_t n_workers, int32_t n_batch)
  * copies. None of the three changes any result. */
 static bool find_memory(lors_plan *plan)
 {
-    int32_t devices = plan->n_devices, overlapped = 2 * devices;
-    for (int32_t batch = plan->ops->batch; batch >= 1; batch--) {
-        bool unbatched = plan->ops->batch == 1;
-        for (int32_t n = plan->n_threads; n >= (unbatched ? devices : overlapped); n--) {
-            if (try_units(plan, n, batch)) {
-                return true;
-            }
-        }
+    int32_t devices = plan->n_devices, batch = plan->ops->batch;
+    bool found = batch == 1 && find_workers(plan, 1, plan->n_threads, devices);
+    for (int32_t b = batch; b >= 1 && batch > 1 && !found; b--) {
+        found = find_workers(plan, b, plan->n_threads, 2 * devices);
     }
-    for (int32_t batch = plan->ops->batch; batch >= 1; batch--) {
-        if (try_units(plan, devices, batch)) {
-            return true;
-        }
+    for (int32_t b = batch; b >= 1 && batch > 1 && !found; b--) {
+        found = find_workers(plan, b, devices, devices);
     }
-    return false;
+    return found;
 }
 
 bool lors_plan_shrink(lors_plan *plan)
@@ -310,7 +340,7 @@ bool lors_plan_shrink(lors_plan *plan)
     if (!find_memory(plan)) {
         plan->memory = before;
         plan->keeps_values = kept;
-        measure(plan, plan->unit, before.n_workers, before.n_batch); /* cut the jobs as they were */
+        cut_jobs(plan, plan->unit, before.n_batch); /* as they were */
         return false;
     }
     lors_free(plan->units);
@@ -340,7 +370,8 @@ static lors_status plan_memory(lors_plan *plan, int32_t n_threads)
     if (find_memory(plan)) {
         return LORS_OK;
     }
-    lors_memory_plan smallest = measure(plan, LORS_UNIT_STEP, plan->n_devices, 1);
+    lors_memory_plan smallest =
+        for_workers(plan, cut_jobs(plan, LORS_UNIT_STEP, 1), plan->n_devices);
     return refuse_memory(plan, &smallest);
 }
 

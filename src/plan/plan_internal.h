@@ -90,6 +90,7 @@ typedef struct lors_memory_plan {
     uint64_t survey;  /* staged: a method's state, for its settle */
     uint64_t compute; /* f32 and f64 work space; on the device */
     uint64_t numbers; /* of a worker, on the host, beside its bytes: f64 */
+    uint64_t state, constants; /* of one job in flight */
     uint64_t states;  /* of all jobs in flight, shared by the workers; on the device */
     uint64_t fixed;   /* program, libraries, headers, the plan itself */
     uint64_t stages;  /* tensors of stages that are kept for others */
