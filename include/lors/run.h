@@ -86,9 +86,9 @@ typedef struct lors_report_summary {
 
 /* Merge into the folder `out_path`. The folder appears only when it is complete and synced; until
  * then everything is in a staging folder beside it, which is removed on failure. Only where the run
- * was cancelled, or reading or writing failed, after enough was finished to be noted (seconds, or
- * some 100 MB), that folder is left for a run with `resume` (the sentence says so); a run without
- * clears it, and so does one that cannot use it.
+ * was cancelled, or the machine failed it (disk, memory, device), after enough was finished to be
+ * noted (seconds, or some 100 MB), that folder is left for a run with `resume` (the sentence says
+ * so); a run without clears it, and so does one that cannot use it.
  *   plan     must have been made by lors_plan_create
  *   options  NULL: the defaults
  *   report   may be NULL; free with lors_report_free

@@ -188,8 +188,9 @@ const cli_command cli_merge = {
     .example = "lors merge recipe.yaml -o merged\n"
                "lors merge recipe.yaml -o merged --dtype f16 --max-memory 1G --verify",
     .about = "Merge the models of a recipe (YAML) into the folder OUT, which then loads\n"
-             "like the base model's. On an error nothing is left behind; an interrupt or a full\n"
-             "disk after some seconds leaves the finished tensors beside OUT for --resume.",
+             "like the base model's. On an error nothing is left behind; an interrupt, or a disk,\n"
+             "memory or device that fails, after some seconds leaves the finished tensors beside\n"
+             "OUT for --resume.",
     .options = options,
     .n_options = sizeof options / sizeof options[0],
     .shared = cli_plan_options,

@@ -63,12 +63,22 @@ lors_status lors_journal_create(const char *path, uint64_t n_bytes, lors_journal
     return status;
 }
 
+static lors_status read_old(lors_journal *journal, uint64_t max_bytes)
+{
+    struct stat info;
+    size_t most = max_bytes < SIZE_MAX ? (size_t)max_bytes : SIZE_MAX;
+    if (lstat(journal->path, &info) == 0 && (uint64_t)info.st_size > max_bytes) {
+        return lors_fail(LORS_ERR_INPUT, "%s: is larger than any journal of this merge",
+                         journal->path);
+    }
+    return lors_file_read_all(journal->path, most, &journal->old, &journal->n_old);
+}
+
 lors_status lors_journal_open(const char *path, uint64_t max_bytes, lors_journal **out)
 {
     *out = NULL;
     LORS_TRY(new_journal(path, out));
-    size_t most = max_bytes < SIZE_MAX ? (size_t)max_bytes : SIZE_MAX;
-    lors_status status = lors_file_read_all(path, most, &(*out)->old, &(*out)->n_old);
+    lors_status status = read_old(*out, max_bytes);
     if (status != LORS_OK) {
         lors_journal_close(*out);
         *out = NULL;

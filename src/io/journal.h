@@ -19,7 +19,8 @@ typedef struct lors_journal lors_journal;
 
 /* A new file, with room reserved for n_bytes. Errors: ERR_IO. */
 lors_status lors_journal_create(const char *path, uint64_t n_bytes, lors_journal **out);
-/* An older one of at most max_bytes, at its first record. Errors: ERR_IO, ERR_LIMIT. */
+/* An older one of at most max_bytes, at its first record. Errors: ERR_INPUT where it is larger;
+ * ERR_IO, ERR_LIMIT (of memory). */
 lors_status lors_journal_open(const char *path, uint64_t max_bytes, lors_journal **out);
 /* The next good record, valid until the journal is closed; false after the last. Then records may
  * be added. */

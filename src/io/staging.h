@@ -52,7 +52,8 @@ lors_status lors_staging_places(const char *out_path, lors_staging_place_fn *tak
 /* The file of this name in the staging folder is a note to a later run, not part of the output. */
 #define LORS_STAGING_NOTE ".lors-journal"
 
-bool lors_staging_has_note(const lors_staging *staging);
+/* Is a plain file of this name in the staging folder? Errors: ERR_IO, where it cannot be said. */
+lors_status lors_staging_has(const lors_staging *staging, const char *name, bool *there);
 
 /* Sync the staging folder and its parent: what was created outlives a power failure. */
 lors_status lors_staging_sync(lors_staging *staging);

@@ -30,5 +30,6 @@ lors_status lors_staging_look(const char *path, struct stat *info, bool *there);
  * staging folder that could be taken over? */
 lors_status lors_staging_recover(const lors_staging *staging);
 bool lors_staging_is_left(const lors_staging *staging);
+bool lors_staging_has_note(const lors_staging *staging);
 
 #endif

@@ -46,10 +46,29 @@ bool lors_staging_is_left(const lors_staging *staging)
 }
 
 /* Nobody else's file: no link, and no second name for a file elsewhere. */
+static bool is_plain_of(const struct stat *info)
+{
+    return S_ISREG(info->st_mode) && info->st_nlink == 1;
+}
+
 static bool is_plain(const char *path)
 {
     struct stat info;
-    return lors_staging_exists(path, &info) && S_ISREG(info.st_mode) && info.st_nlink == 1;
+    return lors_staging_exists(path, &info) && is_plain_of(&info);
+}
+
+lors_status lors_staging_has(const lors_staging *staging, const char *name, bool *there)
+{
+    struct stat info;
+    char *path = lors_path_join(staging->staging, name);
+    *there = false;
+    if (!path) {
+        return lors_fail_memory(strlen(staging->staging) + strlen(name) + 2);
+    }
+    lors_status status = lors_staging_look(path, &info, there);
+    *there = *there && is_plain_of(&info);
+    lors_free(path);
+    return status;
 }
 
 typedef struct clearing {

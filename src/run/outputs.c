@@ -121,6 +121,7 @@ lors_status lors_run_write_side_files(lors_run_state *run)
     const lors_plan *plan = run->plan;
     for (int32_t i = 0; i < plan->n_side_files; i++) {
         LORS_TRY(write_side_file(run, &plan->side_files[i]));
+        LORS_TRY(lors_run_poll(run));
     }
     if (plan->n_shards > 1) {
         LORS_TRY(write_index(run));
@@ -158,6 +159,7 @@ static lors_status check_tensor(lors_run_state *run, lors_checkpoint *written, i
                              name, (unsigned long long)(tensor->offset + offset));
         }
         offset += n;
+        LORS_TRY(lors_run_poll(run));
     }
     return LORS_OK;
 }

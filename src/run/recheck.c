@@ -107,10 +107,10 @@ static lors_status check_bounds(const lors_run_state *again, double *worst)
 }
 
 /* The run over the plan that is made for it. */
-static lors_status run_again(lors_run_state *run, lors_plan *plan, double start)
+static lors_status run_again(lors_run_state *run, lors_plan *plan)
 {
     lors_run_options options = *run->options;
-    lors_run_state again = {.plan = plan, .options = &options};
+    lors_run_state again = {.plan = plan, .options = &options, .start = run->start};
     again.lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
     again.changed = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
     run->n_rechecked = draw_jobs(plan, run->options->verify_tensors);
@@ -130,7 +130,7 @@ static lors_status run_again(lors_run_state *run, lors_plan *plan, double start)
         status = lors_workers_open(&again);
     }
     if (status == LORS_OK) {
-        status = lors_workers_run(&again, start);
+        status = lors_workers_run(&again);
     }
     if (status == LORS_OK) {
         status = check_bounds(&again, &run->worst_ratio);
@@ -160,11 +160,11 @@ lors_status lors_run_plan_recheck(lors_run_state *run)
     return status == LORS_OK ? status : lors_fail_within(status, "--verify");
 }
 
-lors_status lors_run_recheck(lors_run_state *run, double start)
+lors_status lors_run_recheck(lors_run_state *run)
 {
     if (!run->again) {
         return LORS_OK;
     }
     lors_workers_close(run); /* their memory is needed now */
-    return run_again(run, run->again, start);
+    return run_again(run, run->again);
 }

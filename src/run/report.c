@@ -382,37 +382,36 @@ static void add_hashed(json_t *files, const char *name, uint64_t n_bytes, const 
     json_array_append_new(files, file);
 }
 
-static lors_status add_file(json_t *files, const char *folder, const char *name)
+static lors_status add_file(json_t *files, lors_run_state *run, const char *name)
 {
     char hash[LORS_SHA256_TEXT];
     uint64_t n_bytes = 0;
-    LORS_TRY(lors_hash_file(folder, name, hash, &n_bytes));
+    LORS_TRY(lors_hash_file(lors_staging_path(run->staging), name, run, hash, &n_bytes));
     add_hashed(files, name, n_bytes, hash);
     return LORS_OK;
 }
 
-static lors_status add_files(json_t *files, const lors_run_state *run)
+static lors_status add_files(json_t *files, lors_run_state *run)
 {
     const lors_plan *plan = run->plan;
-    const char *folder = lors_staging_path(run->staging);
     for (int32_t i = 0; i < plan->n_shards; i++) {
         const lors_shard *shard = &plan->shards[i];
         if (run->shards[i].sha256[0]) {
             add_hashed(files, shard->name, shard->n_bytes, run->shards[i].sha256);
         } else { /* this run wrote nothing after its header */
-            LORS_TRY(add_file(files, folder, shard->name));
+            LORS_TRY(add_file(files, run, shard->name));
         }
     }
     if (plan->n_shards > 1) {
-        LORS_TRY(add_file(files, folder, "model.safetensors.index.json"));
+        LORS_TRY(add_file(files, run, "model.safetensors.index.json"));
     }
     for (int32_t i = 0; i < plan->n_side_files; i++) {
-        LORS_TRY(add_file(files, folder, plan->side_files[i].name));
+        LORS_TRY(add_file(files, run, plan->side_files[i].name));
     }
     if (plan->recipe->text) {
-        LORS_TRY(add_file(files, folder, "lors_recipe.yaml"));
+        LORS_TRY(add_file(files, run, "lors_recipe.yaml"));
     }
-    return add_file(files, folder, "README.md");
+    return add_file(files, run, "README.md");
 }
 
 lors_status lors_report_write(lors_report *report, lors_run_state *run)

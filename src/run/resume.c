@@ -34,26 +34,29 @@ static void say(const lors_run_state *run, const char *sentence)
 
 /* --- is it this merge? ------------------------------------------------------------------------ */
 
-/* Open the journal that was left and read its first record. *why: why it cannot be used. */
+/* Open the journal that was left and read its first record. *why: why it cannot be used. Where that
+ * cannot be said it is an error: disk and memory may be better another time. */
 static lors_status open_journal(lors_run_state *run, const lors_text *identity,
                                 char why[LORS_RESUME_WHY])
 {
     const void *found = NULL;
     size_t n_found = 0;
-    char *path = journal_path(run);
-    if (!path) {
-        return lors_fail_memory(sizeof LORS_STAGING_NOTE);
+    bool there = false;
+    LORS_TRY(lors_staging_has(run->staging, LORS_STAGING_NOTE, &there));
+    if (there) {
+        char *path = journal_path(run);
+        if (!path) {
+            return lors_fail_memory(sizeof LORS_STAGING_NOTE);
+        }
+        /* A tensor of the output that was found damaged has more than one record. */
+        lors_status status =
+            lors_journal_open(path, 4 * journal_bytes(run, identity), &run->journal.file);
+        lors_free(path);
+        if (status != LORS_ERR_INPUT) { /* too large for this merge's */
+            LORS_TRY(status);
+        }
     }
-    /* A tensor of the output that was found damaged has more than one record. */
-    lors_status status = LORS_ERR_INPUT;
-    if (lors_staging_has_note(run->staging)) {
-        status = lors_journal_open(path, 4 * journal_bytes(run, identity), &run->journal.file);
-    }
-    lors_free(path);
-    if (status == LORS_ERR_IO) { /* the disk may be better another time */
-        return status;
-    }
-    if (status != LORS_OK || !lors_journal_next(run->journal.file, &found, &n_found)) {
+    if (!run->journal.file || !lors_journal_next(run->journal.file, &found, &n_found)) {
         snprintf(why, LORS_RESUME_WHY, "the interrupted run left no journal that can be read");
         return LORS_OK;
     }
@@ -89,23 +92,25 @@ static lors_status hash_output(lors_run_state *run, int64_t index, int fd, unsig
     return LORS_OK;
 }
 
-/* A tensor that is not there as it was is not kept; that is no error. */
-static bool is_whole(lors_run_state *run, int64_t index, unsigned char *piece)
+/* A tensor that is not there as it was is not kept. Only what cannot be read is an error. */
+static lors_status check_whole(lors_run_state *run, int64_t index, unsigned char *piece,
+                               bool *whole)
 {
     const lors_job *job = &run->plan->jobs[index];
     const lors_run_job *state = &run->jobs[index];
     int fd = -1;
-    if (!run->shards[job->shard].found ||
-        lors_file_open_read(run->shards[job->shard].path, &fd, NULL) != LORS_OK) {
-        return false;
+    *whole = false;
+    if (!run->shards[job->shard].found) {
+        return LORS_OK;
     }
-    bool whole = hash_output(run, index, fd, piece) == LORS_OK;
+    LORS_TRY(lors_file_open_read(run->shards[job->shard].path, &fd, NULL));
+    lors_status status = hash_output(run, index, fd, piece);
     lors_file_table()->close(fd);
-    if (whole) {
+    if (status == LORS_OK) {
         lors_xxh hash = lors_run_fold_digests(state->digests[job->n_models + 1], job->out_bytes);
-        whole = memcmp(&hash, &state->hashes[job->n_models + 1], sizeof hash) == 0;
+        *whole = memcmp(&hash, &state->hashes[job->n_models + 1], sizeof hash) == 0;
     }
-    return whole;
+    return status == LORS_ERR_INPUT ? LORS_OK : status; /* the file ends before it does */
 }
 
 static void keep_job(lors_run_state *run, int64_t index)
@@ -145,31 +150,31 @@ static void find_told(void *user, int64_t index)
     m->told[index] = told;
 }
 
-/* Check all tensors that have a record. The caller is told meanwhile, and may cancel. */
-static lors_status check_outputs(lors_run_state *run, making *m, double start)
+static lors_status check_output(making *m, int64_t index, unsigned char *piece)
 {
-    double due = 0;
-    unsigned char *piece = lors_alloc(LORS_CHUNK_BYTES);
-    if (!piece) {
-        return lors_fail_memory(LORS_CHUNK_BYTES);
+    bool whole = false;
+    lors_plan_walk(m->run->plan, index, m->done, find_told, m);
+    if (m->told[index]) {
+        LORS_TRY(check_whole(m->run, index, piece, &whole));
     }
-    for (int64_t j = 0; j < run->plan->n_jobs && run->status == LORS_OK; j++) {
-        if (!run->jobs[j].hashes) {
-            continue;
-        }
-        lors_plan_walk(run->plan, j, m->done, find_told, m);
-        if (m->told[j] && is_whole(run, j, piece)) {
-            keep_job(run, j);
-        } else {
-            lors_run_job_clear(run, j);
-        }
-        if (run->options->progress && lors_seconds() >= due) {
-            due = lors_seconds() + 0.1;
-            lors_run_tell(run, start);
-        }
+    if (whole) {
+        keep_job(m->run, index);
+    } else {
+        lors_run_job_clear(m->run, index);
+    }
+    return lors_run_poll(m->run);
+}
+
+/* Check all tensors that have a record. The caller is told meanwhile, and may cancel. */
+static lors_status check_outputs(lors_run_state *run, making *m)
+{
+    unsigned char *piece = lors_alloc(LORS_CHUNK_BYTES);
+    lors_status status = piece ? LORS_OK : lors_fail_memory(LORS_CHUNK_BYTES);
+    for (int64_t j = 0; j < run->plan->n_jobs && status == LORS_OK; j++) {
+        status = run->jobs[j].hashes ? check_output(m, j, piece) : LORS_OK;
     }
     lors_free(piece);
-    return lors_run_outcome(run);
+    return status;
 }
 
 static void need(void *user, int64_t index)
@@ -202,11 +207,11 @@ static void keep_stages(lors_run_state *run, making *m)
     }
 }
 
-static lors_status check_jobs(lors_run_state *run, double start)
+static lors_status check_jobs(lors_run_state *run)
 {
     size_t n = (size_t)run->plan->n_all_jobs + 1;
     making m = {run, lors_new(n, sizeof *m.done), lors_new(n, sizeof *m.told)};
-    lors_status status = m.done && m.told ? check_outputs(run, &m, start) : lors_fail_memory(2 * n);
+    lors_status status = m.done && m.told ? check_outputs(run, &m) : lors_fail_memory(2 * n);
     if (status == LORS_OK) {
         keep_stages(run, &m);
     }
@@ -261,7 +266,7 @@ static void say_kept(const lors_run_state *run, int64_t n_damaged)
 }
 
 /* Take over what can be; nothing is kept where `why` says so. */
-static lors_status take_over(lors_run_state *run, const lors_text *identity, double start,
+static lors_status take_over(lors_run_state *run, const lors_text *identity,
                              char why[LORS_RESUME_WHY])
 {
     LORS_TRY(open_journal(run, identity, why));
@@ -270,7 +275,7 @@ static lors_status take_over(lors_run_state *run, const lors_text *identity, dou
     }
     LORS_TRY(lors_run_shards_find(run));
     LORS_TRY(read_records(run));
-    LORS_TRY(check_jobs(run, start));
+    LORS_TRY(check_jobs(run));
     if (run->n_kept == 0) {
         snprintf(why, LORS_RESUME_WHY,
                  run->journal.n_recorded > 0 ? "what the interrupted run had finished is not there"
@@ -314,12 +319,12 @@ static lors_status create_journal(lors_run_state *run, const lors_text *identity
     return LORS_OK; /* goes to the disk with the first tensor's record */
 }
 
-static lors_status resume(lors_run_state *run, const lors_text *identity, double start)
+static lors_status resume(lors_run_state *run, const lors_text *identity)
 {
     char why[LORS_RESUME_WHY] = "";
     if (run->untouched) {
         LORS_TRY(lors_staging_clear(run->staging, is_any, NULL)); /* links and the like go */
-        LORS_TRY(take_over(run, identity, start, why));
+        LORS_TRY(take_over(run, identity, why));
     } else if (run->options->resume) {
         say(run, "no interrupted run has left anything: starting from the beginning");
     } else if (lors_staging_discarded(run->staging)) {
@@ -336,12 +341,12 @@ static lors_status resume(lors_run_state *run, const lors_text *identity, double
     return lors_staging_sync(run->staging);
 }
 
-lors_status lors_run_resume(lors_run_state *run, double start)
+lors_status lors_run_resume(lors_run_state *run)
 {
     lors_text identity = {0};
     lors_status status = lors_run_identity(run, &identity);
     if (status == LORS_OK) {
-        status = resume(run, &identity, start);
+        status = resume(run, &identity);
     }
     lors_text_clear(&identity);
     return status;

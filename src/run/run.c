@@ -99,10 +99,12 @@ static lors_status check_out_place(const lors_plan *plan, const char *out_path)
 
 /* --- during ----------------------------------------------------------------------------------- */
 
-/* Could the same merge succeed another time? Wrong models and numbers stay wrong. */
+/* Could the same merge succeed another time? Wrong models and numbers stay wrong; disks, memory
+ * and devices can be mended. */
 static bool may_resume(lors_status status)
 {
-    return status == LORS_ERR_CANCELLED || status == LORS_ERR_IO;
+    return status == LORS_ERR_CANCELLED || status == LORS_ERR_IO || status == LORS_ERR_LIMIT ||
+           status == LORS_ERR_DEVICE;
 }
 
 static lors_status check_unchanged(const lors_plan *plan, bool *changed)
@@ -129,11 +131,11 @@ static void choose_io(const lors_plan *plan, lors_io io)
     }
 }
 
-/* All tensors. What is finished when the run is cancelled or a disk fails is noted at the end. */
-static lors_status merge_tensors(lors_run_state *run, double start)
+/* All tensors. What is finished when the run is cancelled or the machine fails is noted then. */
+static lors_status merge_tensors(lors_run_state *run)
 {
     LORS_TRY(lors_run_journal_start(run));
-    lors_status status = lors_workers_run(run, start);
+    lors_status status = lors_workers_run(run);
     bool last = status == LORS_OK || may_resume(status);
     lors_status noted = lors_run_journal_stop(run, last);
     return status == LORS_OK ? noted : status;
@@ -153,16 +155,16 @@ static void tell_rest(const lors_run_state *run)
     }
 }
 
-static lors_status merge(lors_run_state *run, double start, lors_report **report)
+static lors_status merge(lors_run_state *run, lors_report **report)
 {
     choose_io(run->plan, run->options->io);
     if (run->again) {
         choose_io(run->again, run->options->io);
     }
-    LORS_TRY(lors_run_check_ties(run->plan));
-    LORS_TRY(lors_run_resume(run, start));
+    LORS_TRY(lors_run_check_ties(run, run->plan));
+    LORS_TRY(lors_run_resume(run));
     LORS_TRY(lors_run_count_needs(run));
-    LORS_TRY(merge_tensors(run, start));
+    LORS_TRY(merge_tensors(run));
     double computed = lors_seconds();
     bool changed = false; /* end_early looks once more */
     LORS_TRY(check_unchanged(run->plan, &changed));
@@ -170,13 +172,14 @@ static lors_status merge(lors_run_state *run, double start, lors_report **report
     LORS_TRY(lors_run_check_side_files(run->plan, &changed));
     if (run->options->verify) {
         LORS_TRY(lors_run_check_weights(run));
-        LORS_TRY(lors_run_recheck(run, start));
+        LORS_TRY(lors_run_recheck(run));
     }
-    LORS_TRY(lors_report_create(run, lors_seconds() - start, report));
+    LORS_TRY(lors_report_create(run, lors_seconds() - run->start, report));
     LORS_TRY(lors_report_write(*report, run));
+    LORS_TRY(lors_run_poll_now(run)); /* who asked for the end before this gets no output */
     LORS_TRY(lors_staging_commit(run->staging));
     tell_rest(run);
-    lors_report_finish(*report, lors_seconds() - start, lors_seconds() - computed);
+    lors_report_finish(*report, lors_seconds() - run->start, lors_seconds() - computed);
     return LORS_OK;
 }
 
@@ -248,7 +251,7 @@ static lors_status end_early(lors_run_state *run, lors_status status)
                      lors_last_error(), (long long)run->journal.n_recorded,
                      (long long)run->plan->n_jobs,
                      lors_label(lors_staging_path(run->staging), label),
-                     status == LORS_ERR_IO ? "once that is mended " : "");
+                     status == LORS_ERR_CANCELLED ? "" : "once that is mended ");
 }
 
 /* Nothing is read any more. */
@@ -292,15 +295,14 @@ lors_status lors_run(lors_plan *plan, const char *out_path, const lors_run_optio
         size_t size = options->struct_size < sizeof given ? options->struct_size : sizeof given;
         memcpy(&given, options, size);
     }
-    double start = lors_seconds();
-    lors_run_state run = {.plan = plan, .options = &given};
+    lors_run_state run = {.plan = plan, .options = &given, .start = lors_seconds()};
     lors_report *made = NULL;
     pthread_mutex_init(&run.lock, NULL);
     pthread_cond_init(&run.changed, NULL);
     pthread_cond_init(&run.journal.wake, NULL);
     lors_status status = open_run(&run, out_path);
     if (status == LORS_OK) {
-        status = merge(&run, start, &made);
+        status = merge(&run, &made);
         status = status == LORS_OK ? status : end_early(&run, status);
     }
     close_run(&run);

@@ -76,6 +76,7 @@ typedef struct lors_worker lors_worker;
 typedef struct lors_run_state {
     lors_plan *plan;
     const lors_run_options *options;
+    double start, due; /* of the run; when the caller is to be told next */
     lors_transfer *transfer;
     lors_staging *staging;
     lors_run_shard *shards;
@@ -147,14 +148,16 @@ void lors_run_record_write(lors_run_state *run, int64_t job, lors_text *out);
 lors_status lors_run_record_read(lors_run_state *run, const void *bytes, size_t n_bytes);
 
 /* resume.c: take over what an earlier run finished, and have a journal open. */
-lors_status lors_run_resume(lors_run_state *run, double start);
+lors_status lors_run_resume(lors_run_state *run);
 
-/* workers.c: tell the caller how far the run is; have all workers with their memory (with less of
- * it where it cannot be had), let them work until all units are done, and tell the caller
- * meanwhile. */
-void lors_run_tell(lors_run_state *run, double start);
+/* workers.c: in the thread of lors_run while no worker is at work: tell the caller how far the run
+ * is, ten times a second at most, or now; ERR_CANCELLED where the caller says so. */
+lors_status lors_run_poll(lors_run_state *run);
+lors_status lors_run_poll_now(lors_run_state *run);
+/* Have all workers with their memory (with less of it where it cannot be had), let them work until
+ * all units are done, and tell the caller meanwhile. */
 lors_status lors_workers_open(lors_run_state *run);
-lors_status lors_workers_run(lors_run_state *run, double start);
+lors_status lors_workers_run(lors_run_state *run);
 void lors_workers_close(lors_run_state *run);
 
 /* worker.c: one of them. After a failed open it is to be closed, too. */
@@ -174,7 +177,7 @@ void lors_run_shards_free(lors_run_state *run);
 
 /* ties.c: an output head that the base leaves out must equal what it is tied to; copied integers
  * and sinusoids that differ become warnings of the plan. */
-lors_status lors_run_check_ties(lors_plan *plan);
+lors_status lors_run_check_ties(lors_run_state *run, lors_plan *plan);
 
 /* outputs.c: what stands beside the weights, and the hashes of everything. */
 lors_status lors_run_write_side_files(lors_run_state *run);
@@ -185,7 +188,7 @@ lors_status lors_run_check_weights(lors_run_state *run); /* --verify: re-read wh
 /* recheck.c: --verify: compute a sample of the tensors once more on the CPU, with the device's
  * low-rank parts judged against the reference, and compare with what was written. */
 lors_status lors_run_plan_recheck(lors_run_state *run);
-lors_status lors_run_recheck(lors_run_state *run, double start);
+lors_status lors_run_recheck(lors_run_state *run);
 /* Part of a tensor of the output: the same bytes as in run->written? `piece`: LORS_CHUNK_BYTES. */
 lors_status lors_run_compare_output(lors_run_state *run, int64_t job, uint64_t offset,
                                     const unsigned char *bytes, uint64_t n_bytes,
@@ -209,11 +212,11 @@ static inline uint64_t lors_run_chunks(uint64_t n_bytes)
 /* How lors.json ends: the hash of all its bytes before this. */
 #define LORS_SEAL_FORMAT ",\n \"sha256_of_the_above\": \"%s\"\n}\n"
 
-/* Bytes begin .. end - 1 of a file into a hash. */
+/* Bytes begin .. end - 1 of a file into a hash. `run`: to be polled meanwhile, or NULL. */
 lors_status lors_hash_range(lors_sha256 *state, int fd, const char *path, uint64_t begin,
-                            uint64_t end);
+                            uint64_t end, lors_run_state *run);
 /* sha256 of a file of `folder`, in hex, and its size. */
-lors_status lors_hash_file(const char *folder, const char *name, char out[LORS_SHA256_TEXT],
-                           uint64_t *n_bytes);
+lors_status lors_hash_file(const char *folder, const char *name, lors_run_state *run,
+                           char out[LORS_SHA256_TEXT], uint64_t *n_bytes);
 
 #endif

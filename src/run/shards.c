@@ -14,22 +14,39 @@
 
 /* --- which are there -------------------------------------------------------------------------- */
 
-/* A file of an earlier run with this header and no more bytes than it may have: where it was not
- * reserved it may be shorter. */
-static bool is_there(const lors_shard *shard, const char *path)
+static lors_status has_header(const lors_shard *shard, const char *path, int fd, bool *same)
 {
+    char *header = lors_alloc(shard->header.length);
+    if (!header) {
+        return lors_fail_memory(shard->header.length);
+    }
+    lors_status status = lors_file_read_at(fd, path, 0, header, shard->header.length);
+    *same = status == LORS_OK && memcmp(header, shard->header.bytes, shard->header.length) == 0;
+    lors_free(header);
+    return status;
+}
+
+/* *found: a file of an earlier run with this header and no more bytes than it may have: where it
+ * was not reserved it may be shorter. What is there and cannot be read is an error. */
+static lors_status find_shard(lors_run_state *run, int32_t index)
+{
+    const lors_shard *shard = &run->plan->shards[index];
+    const char *path = run->shards[index].path;
     struct stat info;
     int fd = -1;
-    char *header = lors_alloc(shard->header.length);
-    bool same = false;
-    if (header && lors_file_open_read(path, &fd, &info) == LORS_OK) {
-        same = (uint64_t)info.st_size <= shard->n_bytes &&
-               lors_file_read_at(fd, path, 0, header, shard->header.length) == LORS_OK &&
-               memcmp(header, shard->header.bytes, shard->header.length) == 0;
-        lors_file_table()->close(fd);
+    bool there = false;
+    LORS_TRY(lors_staging_has(run->staging, shard->name, &there));
+    if (!there) {
+        return LORS_OK;
     }
-    lors_free(header);
-    return same;
+    LORS_TRY(lors_file_open_read(path, &fd, &info));
+    lors_status status = LORS_OK;
+    if ((uint64_t)info.st_size >= shard->header.length &&
+        (uint64_t)info.st_size <= shard->n_bytes) {
+        status = has_header(shard, path, fd, &run->shards[index].found);
+    }
+    lors_file_table()->close(fd);
+    return status;
 }
 
 static lors_status prepare_shards(lors_run_state *run)
@@ -62,7 +79,7 @@ lors_status lors_run_shards_find(lors_run_state *run)
 {
     LORS_TRY(prepare_shards(run));
     for (int32_t i = 0; i < run->plan->n_shards; i++) {
-        run->shards[i].found = is_there(&run->plan->shards[i], run->shards[i].path);
+        LORS_TRY(find_shard(run, i));
     }
     return LORS_OK;
 }
@@ -185,7 +202,7 @@ static lors_status hash_written(lors_run_state *run, int32_t index, bool ends)
         n_done += end - shard->n_hashed;
         status = shard->hash ? LORS_OK : lors_sha256_create(&shard->hash);
         if (status == LORS_OK) {
-            status = lors_hash_range(shard->hash, fd, shard->path, shard->n_hashed, end);
+            status = lors_hash_range(shard->hash, fd, shard->path, shard->n_hashed, end, NULL);
         }
         if (status == LORS_OK && end == run->plan->shards[index].n_bytes) {
             status = lors_sha256_finish(shard->hash, shard->sha256);

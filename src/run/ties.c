@@ -17,7 +17,8 @@ typedef struct owned_tensor {
 } owned_tensor;
 
 /* `pieces` has room for two. */
-static lors_status compare(owned_tensor a, owned_tensor b, unsigned char *pieces, bool *same)
+static lors_status compare(lors_run_state *run, owned_tensor a, owned_tensor b,
+                           unsigned char *pieces, bool *same)
 {
     *same = a.tensor->n_bytes == b.tensor->n_bytes && a.tensor->dtype == b.tensor->dtype;
     for (uint64_t at = 0; *same && at < a.tensor->n_bytes; at += PIECE) {
@@ -26,15 +27,17 @@ static lors_status compare(owned_tensor a, owned_tensor b, unsigned char *pieces
         LORS_TRY(lors_ckpt_read_at(a.model, a.tensor, at, pieces, n));
         LORS_TRY(lors_ckpt_read_at(b.model, b.tensor, at, pieces + PIECE, n));
         *same = memcmp(pieces, pieces + PIECE, n) == 0;
+        LORS_TRY(lors_run_poll(run));
     }
     return LORS_OK;
 }
 
-static lors_status check_tie(lors_checkpoint *model, const lors_tie *tie, unsigned char *pieces)
+static lors_status check_tie(lors_run_state *run, lors_checkpoint *model, const lors_tie *tie,
+                             unsigned char *pieces)
 {
     bool same = false;
-    LORS_TRY(compare((owned_tensor){model, tie->head}, (owned_tensor){model, tie->other}, pieces,
-                     &same));
+    LORS_TRY(compare(run, (owned_tensor){model, tie->head}, (owned_tensor){model, tie->other},
+                     pieces, &same));
     if (same) {
         return LORS_OK;
     }
@@ -61,7 +64,8 @@ static bool is_expected_equal(const lors_job *job, const lors_ckpt_tensor *input
             !job->def);
 }
 
-static lors_status warn_of_copies(lors_plan *plan, int32_t k, unsigned char *pieces)
+static lors_status warn_of_copies(lors_run_state *run, lors_plan *plan, int32_t k,
+                                  unsigned char *pieces)
 {
     const lors_job *first = NULL;
     int64_t count = 0;
@@ -71,7 +75,7 @@ static lors_status warn_of_copies(lors_plan *plan, int32_t k, unsigned char *pie
         for (int32_t i = 0; i < job->n_inputs && same; i++) {
             bool own = job->input_models[i] == plan->models[k];
             if (own && is_expected_equal(job, job->inputs[i])) {
-                LORS_TRY(compare((owned_tensor){job->source_model, job->source},
+                LORS_TRY(compare(run, (owned_tensor){job->source_model, job->source},
                                  (owned_tensor){plan->models[k], job->inputs[i]}, pieces, &same));
             }
         }
@@ -90,19 +94,19 @@ static lors_status warn_of_copies(lors_plan *plan, int32_t k, unsigned char *pie
                           lors_escape_text(first->name, name), count > 1 ? " and others" : "");
 }
 
-lors_status lors_run_check_ties(lors_plan *plan)
+lors_status lors_run_check_ties(lors_run_state *run, lors_plan *plan)
 {
     unsigned char *pieces = lors_alloc(2 * (size_t)PIECE);
     lors_status status = pieces ? LORS_OK : lors_fail_memory(2 * (size_t)PIECE);
     for (int32_t i = 0; i < plan->n_ties && status == LORS_OK; i++) {
-        status = check_tie(plan->models[plan->ties[i].model], &plan->ties[i], pieces);
+        status = check_tie(run, plan->models[plan->ties[i].model], &plan->ties[i], pieces);
     }
     for (int32_t k = 0; k < plan->n_models && status == LORS_OK; k++) {
-        status = warn_of_copies(plan, k, pieces);
+        status = warn_of_copies(run, plan, k, pieces);
     }
     lors_free(pieces);
     for (int32_t i = 0; i < plan->n_stages && status == LORS_OK; i++) {
-        status = lors_run_check_ties(plan->stages[i]);
+        status = lors_run_check_ties(run, plan->stages[i]);
     }
     return status;
 }

@@ -19,7 +19,7 @@
 enum { PIECE = 1 << 20, MAX_REPORT_BYTES = 512 << 20 };
 
 lors_status lors_hash_range(lors_sha256 *state, int fd, const char *path, uint64_t begin,
-                            uint64_t end)
+                            uint64_t end, lors_run_state *run)
 {
     size_t most = (size_t)(end - begin < PIECE ? end - begin : PIECE);
     unsigned char *piece = lors_alloc(most);
@@ -30,18 +30,21 @@ lors_status lors_hash_range(lors_sha256 *state, int fd, const char *path, uint64
         if (status == LORS_OK) {
             status = lors_sha256_update(state, piece, n);
         }
+        if (status == LORS_OK && run) {
+            status = lors_run_poll(run);
+        }
     }
     lors_free(piece);
     return status;
 }
 
-static lors_status hash_open_file(int fd, const char *path, uint64_t n_bytes,
+static lors_status hash_open_file(int fd, const char *path, uint64_t n_bytes, lors_run_state *run,
                                   char out[LORS_SHA256_TEXT])
 {
     lors_sha256 *state = NULL;
     lors_status status = lors_sha256_create(&state);
     if (status == LORS_OK) {
-        status = lors_hash_range(state, fd, path, 0, n_bytes);
+        status = lors_hash_range(state, fd, path, 0, n_bytes, run);
     }
     if (status == LORS_OK) {
         status = lors_sha256_finish(state, out);
@@ -50,8 +53,8 @@ static lors_status hash_open_file(int fd, const char *path, uint64_t n_bytes,
     return status;
 }
 
-lors_status lors_hash_file(const char *folder, const char *name, char out[LORS_SHA256_TEXT],
-                           uint64_t *n_bytes)
+lors_status lors_hash_file(const char *folder, const char *name, lors_run_state *run,
+                           char out[LORS_SHA256_TEXT], uint64_t *n_bytes)
 {
     char *path = lors_path_join(folder, name);
     if (!path) {
@@ -62,7 +65,7 @@ lors_status lors_hash_file(const char *folder, const char *name, char out[LORS_S
     lors_status status = lors_file_open_read(path, &fd, &info);
     if (status == LORS_OK) {
         *n_bytes = (uint64_t)info.st_size;
-        status = hash_open_file(fd, path, *n_bytes, out);
+        status = hash_open_file(fd, path, *n_bytes, run, out);
         lors_file_table()->close(fd);
     }
     lors_free(path);
@@ -122,7 +125,7 @@ static lors_status verify_file(const char *folder, json_t *entry, json_t *names,
         return fail_list(folder);
     }
     LORS_TRY(verify_size(folder, name, (uint64_t)size));
-    lors_status status = lors_hash_file(folder, name, hash, n_bytes);
+    lors_status status = lors_hash_file(folder, name, NULL, hash, n_bytes);
     if (status != LORS_OK) {
         return fail_unread(status, folder, name);
     }

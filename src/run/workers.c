@@ -81,12 +81,16 @@ lors_status lors_workers_open(lors_run_state *run)
 /* --- threads ---------------------------------------------------------------------------------- */
 
 /* Tell the caller how far the run is; cancel it when told so. */
-void lors_run_tell(lors_run_state *run, double start)
+static void tell(lors_run_state *run)
 {
     const lors_plan *plan = run->plan;
     lors_progress progress = {.total_bytes = plan->read_bytes + plan->write_bytes,
                               .total_tensors = plan->n_jobs,
-                              .seconds = lors_seconds() - start};
+                              .seconds = lors_seconds() - run->start};
+    if (!run->options->progress) {
+        return;
+    }
+    run->due = lors_seconds() + 1e-9 * TICK_NANOSECONDS;
     pthread_mutex_lock(&run->lock);
     progress.done_bytes = run->done_bytes;
     progress.done_tensors = run->n_done_jobs;
@@ -96,17 +100,27 @@ void lors_run_tell(lors_run_state *run, double start)
     }
 }
 
+lors_status lors_run_poll_now(lors_run_state *run)
+{
+    tell(run);
+    return lors_run_outcome(run);
+}
+
+lors_status lors_run_poll(lors_run_state *run)
+{
+    return lors_seconds() >= run->due ? lors_run_poll_now(run) : lors_run_outcome(run);
+}
+
 /* Wait for the workers; tell the caller at once, and then about ten times a second until the run is
  * over or has failed. */
-static void watch(lors_run_state *run, double start)
+static void watch(lors_run_state *run)
 {
-    double due = 0;
+    run->due = 0;
     pthread_mutex_lock(&run->lock);
     while (run->n_running > 0) {
-        if (run->options->progress && run->status == LORS_OK && lors_seconds() >= due) {
-            due = lors_seconds() + 1e-9 * TICK_NANOSECONDS;
+        if (run->options->progress && run->status == LORS_OK && lors_seconds() >= run->due) {
             pthread_mutex_unlock(&run->lock);
-            lors_run_tell(run, start);
+            tell(run);
             pthread_mutex_lock(&run->lock);
             continue;
         }
@@ -120,7 +134,7 @@ static void watch(lors_run_state *run, double start)
     pthread_mutex_unlock(&run->lock);
 }
 
-lors_status lors_workers_run(lors_run_state *run, double start)
+lors_status lors_workers_run(lors_run_state *run)
 {
     int32_t n = run->plan->memory.n_workers, started = 0;
     pthread_t *threads = lors_new((size_t)n, sizeof *threads);
@@ -142,7 +156,7 @@ lors_status lors_workers_run(lors_run_state *run, double start)
                                      "--threads",
                                      started + 1, n));
     }
-    watch(run, start);
+    watch(run);
     for (int32_t i = 0; i < started; i++) {
         pthread_join(threads[i], NULL);
     }

@@ -86,8 +86,8 @@ PLANS = [
          "cli"),
         ("shard-limit", "filled + job->out_bytes > max_bytes) {", "filled > max_bytes) {",
          "test_limits|cli"),
-        ("shard-offset", "out_offset = entries[n++].offset;",
-         "out_offset = entries[n++].offset + 2;", "test_limits|cli"),
+        ("shard-offset", "out_offset = entries[i].offset;",
+         "out_offset = entries[i].offset + 2;", "test_limits|cli"),
         ("memory-workers", "m->states + n * (staged + m->compute + own);",
          "m->states + (staged + m->compute + own);", "test_limits|cli|test_refusals|test_stages"),
         ("memory-limit",
@@ -157,6 +157,10 @@ RUNS = [
          "test_refusals"),
         ("side-change-loses", "lors_run_check_side_files(run->plan, &changed);\n    }",
          "lors_run_check_side_files(run->plan, spoilt);\n    }", "test_resume"),
+        ("memory-resumes", "status == LORS_ERR_LIMIT ||", "", "test_machine_fails"),
+        ("device-resumes", "status == LORS_ERR_LIMIT ||\n           status == LORS_ERR_DEVICE;",
+         "status == LORS_ERR_LIMIT;", "faults_ops"),
+        ("end-not-asked", "LORS_TRY(lors_run_poll_now(run));", "", "test_machine_fails"),
         ("place-of-input", "LORS_TRY(check_input_place(out, model->path));", "", "test_refusals"),
     ]),
     *of("matching", "src/run/ties.c", [
@@ -164,6 +168,7 @@ RUNS = [
          "test_outputs"),
     ]),
     *of("compare", "src/run/compare.c", [
+        ("compare-infinite", "isinf(s.max_abs)", "false", "test_compare"),
         ("compare-sign", "d = fabs(a - b);", "d = a - b;", "cli"),
     ]),
     *of("exit code", "src/cli/cmd_compare.c", [

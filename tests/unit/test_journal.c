@@ -227,7 +227,7 @@ static void test_refusals(void **state)
     const char *path = make(N_RECORDS);
     assert_int_equal(lors_journal_create(path, 0, &journal), LORS_ERR_IO); /* exists */
     assert_null(journal);
-    assert_int_equal(lors_journal_open(path, ROOM - 1, &journal), LORS_ERR_LIMIT);
+    assert_int_equal(lors_journal_open(path, ROOM - 1, &journal), LORS_ERR_INPUT);
     assert_null(journal);
     assert_int_equal(lors_journal_open(io_path("none"), ROOM, &journal), LORS_ERR_IO);
     io_write_text(io_path("text"), "no journal at all, but text of more than one record's head");

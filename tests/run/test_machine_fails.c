@@ -1,0 +1,262 @@
+/* test_machine_fails.c - what was finished outlives a machine that fails in the middle: memory, a
+ * disk that does not give back what an interrupted run had left, a user who asks for the end when
+ * all tensors are done. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/memory.h"
+#include "run_child.h"
+#include "run_models.h"
+
+#define TWO "models: [{model: m, parameters: {weight: 1}}, {model: n, parameters: {weight: 0.5}}]\n"
+#define TIES "merge_method: ties\nbase_model: b\nparameters: {density: 0.3}\n" TWO
+#define STAGING ".out.lors-staging"
+
+enum { SHARD_BYTES = 2048 };
+
+static const lors_file_ops *real;
+static lors_file_ops table;
+static int refusal; /* errno of a kept file that does not open or cannot be read */
+
+static int write_family(void **state)
+{
+    rm_options options = RM_OPTIONS_INIT;
+    (void)state;
+    rm_work_in("machine-fails");
+    rm_write_small_family();
+    options.plan.max_shard_bytes = SHARD_BYTES;
+    rm_merge_ok(TIES, "meant", &options);
+    return 0;
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    real = lors_file_table();
+    table = *real;
+    lors_file_set_table(&table);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    lors_alloc_fail_at(0, false);
+    lors_file_set_table(NULL);
+    rm_remove("out");
+    rm_remove(STAGING);
+    return 0;
+}
+
+static void interrupt(void)
+{
+    rc_merge merge = {.recipe = TIES, .out = "out", .max_shard = SHARD_BYTES};
+    assert_int_equal(rc_interrupt(merge, 24).status, LORS_ERR_CANCELLED);
+    assert_true(rm_exists(STAGING));
+}
+
+static rm_options to_resume(void)
+{
+    rm_options options = RM_OPTIONS_INIT;
+    options.keep_out = options.run.resume = true;
+    options.plan.max_shard_bytes = SHARD_BYTES;
+    options.plan.n_threads = 1;
+    return options;
+}
+
+/* Once the machine is mended the run goes on, to the same bytes. */
+static void assert_goes_on(void)
+{
+    rm_options options = to_resume();
+    lors_report_summary summary = {0};
+    RM_OK(rm_merge(TIES, "out", &options, &summary));
+    assert_true(summary.n_resumed > 0);
+    assert_true(rc_same_outputs("meant", "out"));
+}
+
+/* ---- Memory ---------------------------------------------------------------------------------- */
+
+static bool take_memory(const lors_progress *progress, void *user)
+{
+    bool *taken = user;
+    if (progress->done_tensors > 0 && !*taken) {
+        *taken = true;
+        lors_alloc_fail_at(1, true);
+    }
+    return false;
+}
+
+static void test_memory_ends(void **state)
+{
+    (void)state;
+    bool taken = false;
+    rm_options options = to_resume();
+    interrupt();
+    options.run.progress = take_memory;
+    options.run.user = &taken;
+    lors_status status = rm_merge(TIES, "out", &options, NULL);
+    lors_alloc_fail_at(0, false);
+    assert_true(taken);
+    assert_int_equal(status, LORS_ERR_LIMIT);
+    assert_non_null(strstr(lors_last_error(), "are finished and kept in"));
+    assert_non_null(strstr(lors_last_error(), "once that is mended run again with --resume"));
+    assert_false(rm_exists("out"));
+    assert_goes_on();
+}
+
+/* ---- What was left cannot be read ------------------------------------------------------------ */
+
+static bool is_kept(const char *path)
+{
+    return strstr(path, STAGING "/model") != NULL;
+}
+
+static int refusing_open(const char *path, int flags, mode_t mode)
+{
+    if (is_kept(path) && (flags & O_ACCMODE) == O_RDONLY) {
+        errno = refusal;
+        return -1;
+    }
+    return real->open(path, flags, mode);
+}
+
+static off_t refused_from;
+
+static ssize_t refusing_pread(int fd, void *buffer, size_t n_bytes, off_t offset)
+{
+    char link[64], path[4096];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t n = readlink(link, path, sizeof path - 1);
+    path[n > 0 ? n : 0] = '\0';
+    if (is_kept(path) && offset >= refused_from) {
+        errno = refusal;
+        return -1;
+    }
+    return real->pread(fd, buffer, n_bytes, offset);
+}
+
+/* Nothing of it is removed because of that: neither file by file nor as a whole. */
+static void test_kept_does_not_open(void **state)
+{
+    (void)state;
+    static const int errors[] = {EMFILE, EACCES, EIO};
+    for (size_t i = 0; i < sizeof errors / sizeof *errors; i++) {
+        rm_options options = to_resume();
+        interrupt();
+        int n_left = rm_count_entries(STAGING);
+        refusal = errors[i];
+        table.open = refusing_open;
+        rm_merge_fails(TIES, "out", &options, LORS_ERR_IO, "cannot be opened");
+        table.open = real->open;
+        assert_int_equal(rm_count_entries(STAGING), n_left);
+        assert_goes_on();
+        rm_remove("out");
+    }
+}
+
+/* The header, and the tensors behind it. */
+static void test_kept_cannot_be_read(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        rm_options options = to_resume();
+        interrupt();
+        int n_left = rm_count_entries(STAGING);
+        refusal = EIO;
+        refused_from = i;
+        table.pread = refusing_pread;
+        rm_merge_fails(TIES, "out", &options, LORS_ERR_IO, strerror(EIO));
+        table.pread = real->pread;
+        assert_int_equal(rm_count_entries(STAGING), n_left);
+        assert_goes_on();
+        rm_remove("out");
+    }
+}
+
+/* No memory for it is no reason to say that it is not there, at any allocation on the way. */
+static void test_no_memory_to_look(void **state)
+{
+    (void)state;
+    interrupt();
+    int n_left = rm_count_entries(STAGING);
+    lors_status status = LORS_ERR_LIMIT;
+    for (uint64_t n = 1; status == LORS_ERR_LIMIT; n += 7) {
+        rm_options options = to_resume();
+        lors_report_summary summary = {0};
+        lors_alloc_fail_at(n, true);
+        status = rm_merge(TIES, "out", &options, &summary);
+        lors_alloc_fail_at(0, false);
+        if (status != LORS_OK) {
+            assert_int_equal(status, LORS_ERR_LIMIT);
+            assert_true(rm_count_entries(STAGING) >= n_left);
+        } else {
+            assert_true(summary.n_resumed > 0);
+        }
+    }
+    assert_true(rc_same_outputs("meant", "out"));
+}
+
+/* ---- The end is asked for when all is done --------------------------------------------------- */
+
+static bool end_when_done(const lors_progress *progress, void *user)
+{
+    (void)user;
+    return progress->done_tensors == progress->total_tensors;
+}
+
+/* Whoever asks before OUT has its name gets none. */
+static void test_cancelled_at_the_end(void **state)
+{
+    (void)state;
+    for (int verify = 0; verify < 2; verify++) {
+        rm_options options = RM_OPTIONS_INIT;
+        options.run.verify = verify;
+        options.run.progress = end_when_done;
+        rm_merge_fails(TIES, "out", &options, LORS_ERR_CANCELLED, "interrupted");
+    }
+}
+
+static bool end_at_once(const lors_progress *progress, void *user)
+{
+    (void)progress;
+    ++*(int *)user;
+    return true;
+}
+
+/* Before the first tensor, while integers and sinusoids are compared. */
+static void test_cancelled_before(void **state)
+{
+    (void)state;
+    int n_calls = 0;
+    rm_options options = RM_OPTIONS_INIT;
+    options.run.progress = end_at_once;
+    options.run.user = &n_calls;
+    rm_merge_fails(TIES, "out", &options, LORS_ERR_CANCELLED, "interrupted: nothing was written");
+    assert_int_equal(n_calls, 1);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(test_memory_ends),
+        TEST(test_kept_does_not_open),
+        TEST(test_kept_cannot_be_read),
+        TEST(test_no_memory_to_look),
+        TEST(test_cancelled_at_the_end),
+        TEST(test_cancelled_before),
+    };
+    return cmocka_run_group_tests(tests, write_family, NULL);
+}
