@@ -99,7 +99,8 @@ LORS_API lors_status lors_run(lors_plan *plan, const char *out_path,
                               const lors_run_options *options, lors_report **report);
 
 LORS_API void lors_report_summarize(const lors_report *report, lors_report_summary *out);
-/* The text of lors.json, with a last newline. Free with lors_text_free. */
+/* The text of lors.json, with a last newline, read from the output. Free with lors_text_free.
+ * Errors: ERR_IO, ERR_LIMIT. */
 LORS_API lors_status lors_report_json(const lors_report *report, char **out);
 LORS_API void lors_report_free(lors_report *report); /* NULL is allowed */
 

@@ -54,6 +54,11 @@ static int real_begin_sync(int fd, off_t offset, off_t n_bytes)
     return sync_file_range(fd, offset, n_bytes, SYNC_FILE_RANGE_WRITE);
 }
 
+static int real_forget(int fd)
+{
+    return posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+}
+
 static const lors_file_ops real_table = {
     .open = real_open,
     .close = close,
@@ -68,6 +73,7 @@ static const lors_file_ops real_table = {
     .unlink = unlink,
     .rmdir = rmdir,
     .begin_sync = real_begin_sync,
+    .forget = real_forget,
     .list = getdents64,
 };
 
@@ -247,6 +253,13 @@ void lors_file_begin_sync(int fd, uint64_t offset, size_t n_bytes)
     const lors_file_ops *table = lors_file_table();
     if (table->begin_sync && n_bytes > 0) {
         (void)table->begin_sync(fd, (off_t)offset, (off_t)n_bytes);
+    }
+}
+
+void lors_file_forget(int fd)
+{
+    if (lors_file_table()->forget) {
+        (void)lors_file_table()->forget(fd);
     }
 }
 

@@ -29,6 +29,7 @@ typedef struct lors_file_ops {
     int (*unlink)(const char *path);
     int (*rmdir)(const char *path);
     int (*begin_sync)(int fd, off_t offset, off_t n_bytes); /* may be NULL: a hint */
+    int (*forget)(int fd);                                  /* may be NULL: a hint */
     ssize_t (*list)(int fd, void *entries, size_t n_bytes); /* getdents64 */
 } lors_file_ops;
 
@@ -68,6 +69,10 @@ lors_status lors_file_reserve(int fd, const char *path, uint64_t n_bytes);
 /* Let the system begin to write these bytes to the disk, so that a later sync has less to wait for.
  * A hint: what fails here the sync will say. */
 void lors_file_begin_sync(int fd, uint64_t offset, size_t n_bytes);
+/* Let the system drop what it holds of the file's bytes in memory, so that the disk is asked for
+ * what is read next. A hint, too: what is not on the disk yet stays, and so does all of a file
+ * system that lies in memory. */
+void lors_file_forget(int fd);
 lors_status lors_file_sync(int fd, const char *path);
 lors_status lors_file_close(int fd, const char *path);     /* reports a late write error */
 lors_status lors_file_sync_folder(const char *path);

@@ -14,7 +14,6 @@
 #include "io/label.h"
 #include "io/shard_index.h"
 
-static const char index_name[] = "model.safetensors.index.json";
 static const char single_name[] = "model.safetensors";
 
 /* ---- Identity ------------------------------------------------------------------------------ */
@@ -288,7 +287,7 @@ static lors_status check_shard_exists(const lors_checkpoint *checkpoint, const c
     return lors_fail(LORS_ERR_INPUT,
                      "%s/%s: it names '%s', which is missing: the download is incomplete, get it "
                      "again",
-                     lors_label(checkpoint->path, label), index_name,
+                     lors_label(checkpoint->path, label), LORS_INDEX_NAME,
                      lors_escape_text(name, shard));
 }
 
@@ -302,7 +301,7 @@ static lors_status warn_of_index(lors_checkpoint *checkpoint, const lors_shard_i
     lors_label(checkpoint->path, label);
     if (total_differs) {
         lors_text_printf(&text, "%s/%s: total_size is %.0f, which is not the size of the tensors",
-                         label, index_name, total);
+                         label, LORS_INDEX_NAME, total);
         LORS_TRY(add_warning(checkpoint, &text));
     }
     return LORS_OK;
@@ -313,7 +312,7 @@ static lors_status warn_of_both(lors_checkpoint *checkpoint)
     lors_text text = {0};
     char label[LORS_ESCAPED_MAX];
     lors_text_printf(&text, "%s: both %s and %s are here: the first is used, as transformers does",
-                     lors_label(checkpoint->path, label), single_name, index_name);
+                     lors_label(checkpoint->path, label), single_name, LORS_INDEX_NAME);
     return add_warning(checkpoint, &text);
 }
 
@@ -321,11 +320,11 @@ static lors_status open_shards(lors_checkpoint *checkpoint, bool follow_symlinks
 {
     lors_shard_index *index = NULL;
     lors_status status;
-    char *path = lors_path_join(checkpoint->path, index_name);
+    char *path = lors_path_join(checkpoint->path, LORS_INDEX_NAME);
     if (!path) {
-        return lors_fail_memory(strlen(checkpoint->path) + sizeof index_name + 1);
+        return lors_fail_memory(strlen(checkpoint->path) + sizeof LORS_INDEX_NAME + 1);
     }
-    LORS_TRY_CLEAN(lors_ckpt_check_link(checkpoint->path, index_name, follow_symlinks));
+    LORS_TRY_CLEAN(lors_ckpt_check_link(checkpoint->path, LORS_INDEX_NAME, follow_symlinks));
     LORS_TRY_CLEAN(lors_shard_index_read(path, &index));
     int32_t n_files = lors_shard_index_count(index);
     for (int32_t i = 0; i < n_files; i++) {
@@ -397,14 +396,14 @@ static lors_status open_folder(lors_checkpoint *checkpoint, bool follow_symlinks
 {
     char label[LORS_ESCAPED_MAX];
     bool has_index = false, has_single = false;
-    LORS_TRY(entry_exists(checkpoint->path, index_name, &has_index));
+    LORS_TRY(entry_exists(checkpoint->path, LORS_INDEX_NAME, &has_index));
     LORS_TRY(entry_exists(checkpoint->path, single_name, &has_single));
     if (!has_single && has_index) {
         return open_shards(checkpoint, follow_symlinks);
     }
     if (!has_single) {
         return lors_fail(LORS_ERR_INPUT, "%s: neither %s nor %s is here, %s",
-                         lors_label(checkpoint->path, label), single_name, index_name,
+                         lors_label(checkpoint->path, label), single_name, LORS_INDEX_NAME,
                          what_instead(checkpoint->path));
     }
     LORS_TRY(make_files(checkpoint, 1));

@@ -114,6 +114,9 @@ void lors_journal_add(lors_journal *journal, const void *record, size_t n_bytes)
 {
     unsigned char length[4];
     lors_xxh sum = checksum(&journal->chain, record, n_bytes);
+    lors_free(journal->old); /* read to its end */
+    journal->old = NULL;
+    journal->n_old = 0;
     for (int i = 0; i < 4; i++) {
         length[i] = (unsigned char)(n_bytes >> (8 * i));
     }

@@ -22,8 +22,8 @@ lors_status lors_journal_create(const char *path, uint64_t n_bytes, lors_journal
 /* An older one of at most max_bytes, at its first record. Errors: ERR_INPUT where it is larger;
  * ERR_IO, ERR_LIMIT (of memory). */
 lors_status lors_journal_open(const char *path, uint64_t max_bytes, lors_journal **out);
-/* The next good record, valid until the journal is closed; false after the last. Then records may
- * be added. */
+/* The next good record, valid until one is added or the journal is closed; false after the last.
+ * Then records may be added, and no more are read. */
 bool lors_journal_next(lors_journal *journal, const void **record, size_t *n_bytes);
 
 /* Add a record (of at least one byte): kept in memory until lors_journal_sync, which writes all

@@ -15,7 +15,7 @@ static int append(const char *bytes, size_t n_bytes, void *text)
 lors_status lors_json_text(json_t *root, int indent, char **out)
 {
     lors_text text = {0};
-    size_t flags = JSON_INDENT((size_t)indent) | JSON_REAL_PRECISION(9);
+    size_t flags = JSON_INDENT((size_t)indent) | LORS_JSON_NUMBERS;
     text.failed = !root || json_dump_callback(root, append, &text, flags) != 0;
     json_decref(root);
     lors_text_printf(&text, "\n");

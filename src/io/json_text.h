@@ -6,6 +6,9 @@
 
 #include <lors/status.h>
 
+/* How numbers are written, as flags of jansson. */
+#define LORS_JSON_NUMBERS JSON_REAL_PRECISION(9)
+
 /* `root` as indented text that ends with a newline; takes the reference away, also on failure. Free
  * with lors_free. The caller called lors_json_begin before it built `root`: where memory was short
  * since then this is ERR_LIMIT. */

@@ -183,7 +183,7 @@ static lors_status check_unlisted(const lors_shard_index *index, const lors_chec
                              "index (%s): index and files do not belong together, get the model "
                              "again",
                              lors_label(checkpoint->files[tensor->file].path, label),
-                             lors_escape_text(tensor->name, name), "model.safetensors.index.json");
+                             lors_escape_text(tensor->name, name), LORS_INDEX_NAME);
         }
     }
     return LORS_OK;

@@ -4,6 +4,8 @@
 
 #include "io/checkpoint.h"
 
+#define LORS_INDEX_NAME "model.safetensors.index.json"
+
 typedef struct lors_shard_index lors_shard_index;
 
 /* Read and check it: weight_map is an object of plain file names that end in .safetensors.

@@ -347,6 +347,11 @@ const char *lors_staging_path(const lors_staging *staging)
     return staging->staging;
 }
 
+const char *lors_staging_out(const lors_staging *staging)
+{
+    return staging->out;
+}
+
 /* ---- Files ---------------------------------------------------------------------------------- */
 
 /* The path of a file in the staging folder: lors_free. */

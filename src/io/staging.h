@@ -25,6 +25,7 @@ lors_status lors_staging_take_over(const char *out_path, bool force, bool *found
 /* Did lors_staging_open remove what could have been taken over? */
 bool lors_staging_discarded(const lors_staging *staging);
 const char *lors_staging_path(const lors_staging *staging); /* of the staging folder */
+const char *lors_staging_out(const lors_staging *staging);  /* of OUT */
 
 /* Of a folder taken over: remove everything in it but plain files whose names `keeps` wants (NULL:
  * everything). */

@@ -173,6 +173,18 @@ static uint64_t held_bytes(const lors_plan *plan, int32_t n_workers)
     return sum;
 }
 
+/* Of one tensor, from headers to report, about: its entries in the models' headers (while those are
+ * read, three times as much), the job, and what the run keeps of it. */
+static uint64_t remembered_bytes(const lors_job *job)
+{
+    enum { MAP_ENTRY = 64, OF_JOB = 900, OF_MODEL = 300, NAMES_OF_JOB = 4 };
+    uint64_t name = strlen(job->name), n_operands = 1 + (uint64_t)job->n_inputs;
+    uint64_t header = 3 * (sizeof *job->source + MAP_ENTRY) + name;
+    uint64_t digests = (uint64_t)(job->n_models + 1) * (job->source->n_bytes / LORS_CHUNK_BYTES);
+    return OF_JOB + NAMES_OF_JOB * name + n_operands * header + OF_MODEL * (uint64_t)job->n_models +
+           16 * digests;
+}
+
 /* Cut all jobs into units of this many elements and batches of this many matrices. Returns what
  * that needs but for what depends on the number of workers. */
 static lors_memory_plan cut_jobs(lors_plan *plan, uint64_t unit, int32_t n_batch)
@@ -197,8 +209,7 @@ static lors_memory_plan cut_jobs(lors_plan *plan, uint64_t unit, int32_t n_batch
         if (job->def && job->def->n_numbers) {
             m.numbers = largest(m.numbers, (uint64_t)job->def->n_numbers(&call));
         }
-        m.fixed += 1024 + (uint64_t)(job->n_models + 1) *
-                              (job->source->n_bytes / LORS_CHUNK_BYTES + 4) * 16;
+        m.fixed += remembered_bytes(job);
     }
     return m;
 }

@@ -11,8 +11,8 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "base/text.h"
-#include "io/json_memory.h"
-#include "io/json_text.h"
+#include "io/json_stream.h"
+#include "io/shard_index.h"
 #include "run/run_internal.h"
 
 static lors_status write_side_file(lors_run_state *run, const lors_side_file *file)
@@ -29,23 +29,19 @@ static lors_status write_index(lors_run_state *run)
 {
     const lors_plan *plan = run->plan;
     uint64_t total = 0;
-    lors_json_begin();
-    json_t *map = json_object();
+    lors_json_stream *to = NULL;
+    LORS_TRY(lors_json_stream_create(run->staging, LORS_INDEX_NAME, 2, UINT64_MAX, &to));
     for (int64_t j = 0; j < plan->n_jobs; j++) {
         total += plan->jobs[j].out_bytes;
-        json_object_set_new(map, plan->jobs[j].name,
-                            json_string(plan->shards[plan->jobs[j].shard].name));
     }
-    json_t *root =
-        json_pack("{s:{s:I}, s:o}", "metadata", "total_size", (json_int_t)total, "weight_map", map);
-    char *text = NULL;
-    lors_status status = lors_json_text(root, 2, &text);
-    if (status == LORS_OK) {
-        status =
-            lors_staging_write(run->staging, "model.safetensors.index.json", text, strlen(text));
+    lors_json_stream_put(to, "metadata", json_pack("{s:I}", "total_size", (json_int_t)total));
+    lors_json_stream_open(to, "weight_map", '{');
+    for (int64_t j = 0; j < plan->n_jobs; j++) {
+        const lors_job *job = &plan->jobs[j];
+        lors_json_stream_put(to, job->name, json_string(plan->shards[job->shard].name));
     }
-    lors_free(text);
-    return status;
+    lors_json_stream_shut(to);
+    return lors_json_stream_end(to, NULL);
 }
 
 /* The last part of a model's path, as a card names it. */
@@ -164,12 +160,24 @@ static lors_status check_tensor(lors_run_state *run, lors_checkpoint *written, i
     return LORS_OK;
 }
 
+/* So that it is the disk that is read. */
+static lors_status forget_written(const lors_checkpoint *written)
+{
+    for (int32_t i = 0; i < written->n_files; i++) {
+        int fd = -1;
+        LORS_TRY(lors_file_open_read(written->files[i].path, &fd, NULL));
+        lors_file_forget(fd);
+        lors_file_table()->close(fd);
+    }
+    return LORS_OK;
+}
+
 lors_status lors_run_check_weights(lors_run_state *run)
 {
     lors_checkpoint *written = NULL;
     LORS_TRY(lors_checkpoint_open(lors_staging_path(run->staging), false, &written));
     unsigned char *piece = lors_alloc(LORS_CHUNK_BYTES);
-    lors_status status = piece ? LORS_OK : lors_fail_memory(LORS_CHUNK_BYTES);
+    lors_status status = piece ? forget_written(written) : lors_fail_memory(LORS_CHUNK_BYTES);
     for (int64_t j = 0; j < run->plan->n_jobs && status == LORS_OK; j++) {
         status = check_tensor(run, written, j, piece);
     }

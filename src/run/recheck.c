@@ -78,7 +78,8 @@ lors_status lors_run_compare_output(lors_run_state *run, int64_t job, uint64_t o
         if (memcmp(piece, bytes + done, n) != 0) {
             return lors_fail(LORS_ERR_NUMERICS,
                              "--verify: tensor '%s' is not what the CPU makes of it, near its byte "
-                             "%llu: the device, the disk or memory is failing",
+                             "%llu: the device, the disk or memory is failing, or a model was "
+                             "changed meanwhile in a way that its times do not show",
                              lors_escape_text(name, escaped), (unsigned long long)(offset + done));
         }
         done += n;

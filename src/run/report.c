@@ -13,12 +13,13 @@
 #include "base/memory.h"
 #include "base/text.h"
 #include "base/threads.h"
-#include "io/json_memory.h"
+#include "io/json_stream.h"
 #include "io/json_text.h"
+#include "io/shard_index.h"
 #include "run/run_internal.h"
 
 struct lors_report {
-    json_t *root;
+    char *path; /* of lors.json, once the output has its name */
     lors_report_summary summary;
 };
 
@@ -84,26 +85,26 @@ static json_t *input_json(const lors_run_state *run, const lors_checkpoint *mode
 }
 
 /* Of the plan or one of its stages; what a stage makes is no input. */
-static void add_inputs(const lors_run_state *run, const lors_plan *plan, json_t *out)
+static void add_inputs(lors_json_stream *to, const lors_run_state *run, const lors_plan *plan)
 {
     if (plan->base && plan->base->n_files > 0) {
-        json_array_append_new(out, input_json(run, plan->base, "base"));
+        lors_json_stream_put(to, NULL, input_json(run, plan->base, "base"));
     }
     for (int32_t k = 0; k < plan->n_models; k++) {
         if (plan->models[k]->n_files > 0) {
-            json_array_append_new(out, input_json(run, plan->models[k], "model"));
+            lors_json_stream_put(to, NULL, input_json(run, plan->models[k], "model"));
         }
     }
 }
 
-static json_t *inputs_json(const lors_run_state *run)
+static void write_inputs(lors_json_stream *to, const lors_run_state *run)
 {
-    json_t *out = json_array();
-    add_inputs(run, run->plan, out);
+    lors_json_stream_open(to, "inputs", '[');
+    add_inputs(to, run, run->plan);
     for (int32_t i = 0; i < run->plan->n_stages; i++) {
-        add_inputs(run, run->plan->stages[i], out);
+        add_inputs(to, run, run->plan->stages[i]);
     }
-    return out;
+    lors_json_stream_shut(to);
 }
 
 /* --- tensors ---------------------------------------------------------------------------------- */
@@ -200,23 +201,43 @@ static json_t *tensor_json(const lors_run_state *run, int64_t index)
 }
 
 /* What the stages made: computed and used, never written. */
-static json_t *stages_json(const lors_run_state *run)
+static void write_stage(lors_json_stream *to, const lors_run_state *run, int32_t i)
 {
     const lors_plan *plan = run->plan;
-    json_t *out = json_array();
-    for (int32_t i = 0; i < plan->n_stages; i++) {
-        json_t *stage = json_object(), *tensors = json_array();
-        for (int64_t j = plan->n_jobs; j < plan->n_all_jobs; j++) {
-            if (plan->jobs[j].stage == i + 1 && run->jobs[j].results) {
-                json_array_append_new(tensors, tensor_json(run, j));
-            }
+    const lors_recipe *recipe = plan->stages[i]->recipe;
+    lors_json_stream_open(to, NULL, '{');
+    lors_json_stream_put(to, "name", lors_json_string(recipe->name));
+    lors_json_stream_put(to, "method", json_string(recipe->method->name));
+    lors_json_stream_open(to, "tensors", '[');
+    for (int64_t j = plan->n_jobs; j < plan->n_all_jobs; j++) {
+        if (plan->jobs[j].stage == i + 1 && run->jobs[j].results) {
+            lors_json_stream_put(to, NULL, tensor_json(run, j));
         }
-        json_object_set_new(stage, "name", lors_json_string(plan->stages[i]->recipe->name));
-        json_object_set_new(stage, "method", json_string(plan->stages[i]->recipe->method->name));
-        json_object_set_new(stage, "tensors", tensors);
-        json_array_append_new(out, stage);
     }
-    return out;
+    lors_json_stream_shut(to);
+    lors_json_stream_shut(to);
+}
+
+static void write_stages(lors_json_stream *to, const lors_run_state *run)
+{
+    if (run->plan->n_stages > 0) {
+        lors_json_stream_open(to, "stages", '[');
+        for (int32_t i = 0; i < run->plan->n_stages; i++) {
+            write_stage(to, run, i);
+        }
+        lors_json_stream_shut(to);
+    }
+}
+
+static lors_status write_tensors(lors_json_stream *to, lors_run_state *run)
+{
+    lors_json_stream_open(to, "tensors", '[');
+    for (int64_t j = 0; j < run->plan->n_jobs && !lors_json_stream_failed(to); j++) {
+        lors_json_stream_put(to, NULL, tensor_json(run, j));
+        LORS_TRY(lors_run_poll(run));
+    }
+    lors_json_stream_shut(to);
+    return LORS_OK;
 }
 
 /* --- totals ----------------------------------------------------------------------------------- */
@@ -306,32 +327,138 @@ const char *lors_run_device_detail(const lors_plan *plan, int32_t device)
     return "";
 }
 
-static void add_header(json_t *root, const lors_run_state *run)
+static json_t *warnings_json(const lors_plan *plan)
 {
-    const lors_plan *plan = run->plan;
-    json_object_set_new(root, "lors", json_string(LORS_VERSION));
-    json_object_set_new(root, "method", json_string(plan->recipe->method->name));
-    json_object_set_new(root, "device", json_string(plan->device));
-    json_object_set_new(root, "device_detail", lors_json_string(lors_run_device_detail(plan, 0)));
-    json_object_set_new(root, "exact", json_boolean(plan->exact));
-    json_object_set_new(root, "workers", json_integer(plan->memory.n_workers));
-    json_object_set_new(root, "seed", count_json(plan->seed));
     json_t *warnings = json_array();
     for (size_t i = 0; i < plan->warnings.count; i++) {
         json_array_append_new(warnings, lors_json_string(plan->warnings.items[i]));
     }
-    json_object_set_new(root, "warnings", warnings);
+    return warnings;
 }
 
-lors_status lors_report_create(const lors_run_state *run, double seconds, lors_report **out)
+static void write_header(lors_json_stream *to, const lors_plan *plan)
+{
+    lors_json_stream_put(to, "lors", json_string(LORS_VERSION));
+    lors_json_stream_put(to, "method", json_string(plan->recipe->method->name));
+    lors_json_stream_put(to, "device", json_string(plan->device));
+    lors_json_stream_put(to, "device_detail", lors_json_string(lors_run_device_detail(plan, 0)));
+    lors_json_stream_put(to, "exact", json_boolean(plan->exact));
+    lors_json_stream_put(to, "workers", json_integer(plan->memory.n_workers));
+    lors_json_stream_put(to, "seed", count_json(plan->seed));
+    lors_json_stream_put(to, "warnings", warnings_json(plan));
+}
+
+/* --- files ------------------------------------------------------------------------------------ */
+
+static void write_hashed(lors_json_stream *to, const char *name, uint64_t n_bytes, const char *hash)
+{
+    json_t *file = json_object();
+    json_object_set_new(file, "name", lors_json_string(name));
+    json_object_set_new(file, "bytes", count_json(n_bytes));
+    json_object_set_new(file, "sha256", json_string(hash));
+    lors_json_stream_put(to, NULL, file);
+}
+
+static lors_status write_file(lors_json_stream *to, lors_run_state *run, const char *name)
+{
+    char hash[LORS_SHA256_TEXT];
+    uint64_t n_bytes = 0;
+    LORS_TRY(lors_hash_file(lors_staging_path(run->staging), name, run, hash, &n_bytes));
+    write_hashed(to, name, n_bytes, hash);
+    return LORS_OK;
+}
+
+static lors_status write_files(lors_json_stream *to, lors_run_state *run)
+{
+    const lors_plan *plan = run->plan;
+    lors_json_stream_open(to, "files", '[');
+    for (int32_t i = 0; i < plan->n_shards; i++) {
+        const lors_shard *shard = &plan->shards[i];
+        if (run->shards[i].sha256[0]) {
+            write_hashed(to, shard->name, shard->n_bytes, run->shards[i].sha256);
+        } else { /* this run wrote nothing after its header */
+            LORS_TRY(write_file(to, run, shard->name));
+        }
+    }
+    if (plan->n_shards > 1) {
+        LORS_TRY(write_file(to, run, LORS_INDEX_NAME));
+    }
+    for (int32_t i = 0; i < plan->n_side_files; i++) {
+        LORS_TRY(write_file(to, run, plan->side_files[i].name));
+    }
+    if (plan->recipe->text) {
+        LORS_TRY(write_file(to, run, "lors_recipe.yaml"));
+    }
+    LORS_TRY(write_file(to, run, "README.md"));
+    lors_json_stream_shut(to);
+    return LORS_OK;
+}
+
+/* --- the whole -------------------------------------------------------------------------------- */
+
+/* As JSON writes it: what is not printable in up to six characters. */
+static uint64_t text_bytes(const char *text)
+{
+    uint64_t n = 0;
+    for (; *text; text++) {
+        bool plain = (unsigned char)*text >= ' ' && *text != '"' && *text != '\\';
+        n += plain ? 1 : 6;
+    }
+    return n;
+}
+
+/* At most, from how their lines look. */
+static uint64_t tensor_bytes(const lors_job *job)
+{
+    enum { LINES = 900, LINES_OF_MODEL = 120, CERTIFICATE = 550, LINE_OF_SIDE = 32 };
+    uint64_t of_model = LINES_OF_MODEL + (job->by_matrix ? CERTIFICATE : 0);
+    return LINES + text_bytes(job->name) + text_bytes(job->origin) + strlen(job->reason) +
+           LINE_OF_SIDE * (uint64_t)job->source->n_dims + of_model * (uint64_t)job->n_models;
+}
+
+lors_status lors_report_check_size(const lors_plan *plan)
+{
+    uint64_t n_bytes = 0;
+    char needed[32], most[32];
+    for (int64_t j = 0; j < plan->n_all_jobs; j++) {
+        n_bytes += tensor_bytes(&plan->jobs[j]);
+    }
+    if (n_bytes <= LORS_REPORT_MAX_BYTES) {
+        return LORS_OK;
+    }
+    return lors_fail(LORS_ERR_LIMIT,
+                     "lors.json could take %s for %lld tensors of %d models, and at most %s can be "
+                     "verified: merge fewer models at a time",
+                     lors_format_bytes(n_bytes, needed), (long long)plan->n_all_jobs,
+                     plan->n_models, lors_format_bytes(LORS_REPORT_MAX_BYTES, most));
+}
+
+/* Where lors.json will be, wherever the caller then is. NULL: no memory. */
+static char *report_path(const lors_staging *staging)
+{
+    char *real = lors_path_real(lors_staging_path(staging));
+    char *parent = real ? lors_path_parent(real) : NULL;
+    char *out = parent ? lors_path_join(parent, lors_path_base(lors_staging_out(staging))) : NULL;
+    char *path = out ? lors_path_join(out, "lors.json") : NULL;
+    lors_free(out);
+    lors_free(parent);
+    lors_free(real);
+    return path;
+}
+
+lors_status lors_report_create(const lors_run_state *run, lors_report **out)
 {
     lors_report *report = lors_new(1, sizeof *report);
-    if (!report) {
+    if (report) {
+        report->path = report_path(run->staging);
+    }
+    if (!report || !report->path) {
+        lors_report_free(report);
         return lors_fail_memory(sizeof *report);
     }
     lors_report_summary *s = &report->summary;
     lors_transfer_counters totals = lors_transfer_count(run->transfer);
-    *s = (lors_report_summary){.seconds = seconds,
+    *s = (lors_report_summary){.seconds = lors_seconds() - run->start,
                                .read_seconds = totals.read_seconds,
                                .write_seconds = totals.write_seconds,
                                .compute_seconds = run->compute_seconds,
@@ -343,95 +470,38 @@ lors_status lors_report_create(const lors_run_state *run, double seconds, lors_r
                                .n_rechecked = run->n_rechecked,
                                .worst_ratio = run->worst_ratio};
     count_results(run, s);
-    lors_json_begin();
-    json_t *tensors = json_array();
-    for (int64_t j = 0; j < run->plan->n_jobs; j++) {
-        json_array_append_new(tensors, tensor_json(run, j));
-    }
-    report->root = json_object();
-    add_header(report->root, run);
-    json_object_set_new(report->root, "inputs", inputs_json(run));
-    json_object_set_new(report->root, "totals", totals_json(s));
-    if (run->plan->n_stages > 0) {
-        json_object_set_new(report->root, "stages", stages_json(run));
-    }
-    json_object_set_new(report->root, "tensors", tensors);
-    lors_status status = lors_json_end();
-    if (status != LORS_OK) {
-        lors_report_free(report);
-        return status;
-    }
     *out = report;
     return LORS_OK;
 }
 
-void lors_report_finish(lors_report *report, double seconds, double finish_seconds)
+static lors_status write_all(lors_json_stream *to, const lors_report *report, lors_run_state *run)
 {
-    report->summary.seconds = seconds;
+    write_header(to, run->plan);
+    write_inputs(to, run);
+    lors_json_stream_put(to, "totals", totals_json(&report->summary));
+    write_stages(to, run);
+    LORS_TRY(write_tensors(to, run));
+    return write_files(to, run);
+}
+
+lors_status lors_report_write(const lors_report *report, lors_run_state *run)
+{
+    lors_json_stream *to = NULL;
+    LORS_TRY(lors_json_stream_create(run->staging, "lors.json", LORS_REPORT_INDENT,
+                                     LORS_REPORT_MAX_BYTES, &to));
+    lors_status status = write_all(to, report, run);
+    if (status != LORS_OK) {
+        lors_json_stream_drop(to);
+        return status;
+    }
+    return lors_json_stream_end(to, LORS_SEAL_KEY);
+}
+
+void lors_report_finish(lors_report *report, const lors_run_state *run, double finish_seconds)
+{
+    report->summary.seconds = lors_seconds() - run->start;
     report->summary.finish_seconds = finish_seconds;
-}
-
-/* --- files ------------------------------------------------------------------------------------ */
-
-static void add_hashed(json_t *files, const char *name, uint64_t n_bytes, const char *hash)
-{
-    json_t *file = json_object();
-    json_object_set_new(file, "name", lors_json_string(name));
-    json_object_set_new(file, "bytes", count_json(n_bytes));
-    json_object_set_new(file, "sha256", json_string(hash));
-    json_array_append_new(files, file);
-}
-
-static lors_status add_file(json_t *files, lors_run_state *run, const char *name)
-{
-    char hash[LORS_SHA256_TEXT];
-    uint64_t n_bytes = 0;
-    LORS_TRY(lors_hash_file(lors_staging_path(run->staging), name, run, hash, &n_bytes));
-    add_hashed(files, name, n_bytes, hash);
-    return LORS_OK;
-}
-
-static lors_status add_files(json_t *files, lors_run_state *run)
-{
-    const lors_plan *plan = run->plan;
-    for (int32_t i = 0; i < plan->n_shards; i++) {
-        const lors_shard *shard = &plan->shards[i];
-        if (run->shards[i].sha256[0]) {
-            add_hashed(files, shard->name, shard->n_bytes, run->shards[i].sha256);
-        } else { /* this run wrote nothing after its header */
-            LORS_TRY(add_file(files, run, shard->name));
-        }
-    }
-    if (plan->n_shards > 1) {
-        LORS_TRY(add_file(files, run, "model.safetensors.index.json"));
-    }
-    for (int32_t i = 0; i < plan->n_side_files; i++) {
-        LORS_TRY(add_file(files, run, plan->side_files[i].name));
-    }
-    if (plan->recipe->text) {
-        LORS_TRY(add_file(files, run, "lors_recipe.yaml"));
-    }
-    return add_file(files, run, "README.md");
-}
-
-lors_status lors_report_write(lors_report *report, lors_run_state *run)
-{
-    lors_json_begin();
-    json_t *files = json_array();
-    lors_status status = add_files(files, run);
-    json_object_set_new(report->root, "files", files);
-    char *text = NULL;
-    if (status == LORS_OK) {
-        status = lors_json_end();
-    }
-    if (status == LORS_OK) {
-        status = lors_report_json(report, &text);
-    }
-    if (status == LORS_OK) {
-        status = lors_staging_write(run->staging, "lors.json", text, strlen(text));
-    }
-    lors_text_free(text);
-    return status;
+    report->summary.peak_bytes = lors_peak_memory();
 }
 
 void lors_report_summarize(const lors_report *report, lors_report_summary *out)
@@ -439,37 +509,16 @@ void lors_report_summarize(const lors_report *report, lors_report_summary *out)
     *out = report->summary;
 }
 
-/* The text with a hash of itself as its last member, so that a change of any byte shows. */
-static lors_status seal(const char *text, char **out)
-{
-    size_t body = strlen(text) - strlen("\n}\n");
-    char hash[LORS_SHA256_TEXT];
-    lors_text sealed = {0};
-    LORS_TRY(lors_sha256_of(text, body, hash));
-    lors_text_append(&sealed, text, body);
-    lors_text_printf(&sealed, LORS_SEAL_FORMAT, hash);
-    if (sealed.failed) {
-        lors_text_clear(&sealed);
-        return lors_fail_memory(body);
-    }
-    *out = sealed.bytes;
-    return LORS_OK;
-}
-
 lors_status lors_report_json(const lors_report *report, char **out)
 {
-    char *text = NULL;
-    lors_json_begin();
-    LORS_TRY(lors_json_text(json_incref(report->root), 1, &text));
-    lors_status status = seal(text, out);
-    lors_free(text);
-    return status;
+    size_t n_bytes = 0;
+    return lors_file_read_all(report->path, LORS_REPORT_MAX_BYTES, out, &n_bytes);
 }
 
 void lors_report_free(lors_report *report)
 {
     if (report) {
-        json_decref(report->root);
+        lors_free(report->path);
         lors_free(report);
     }
 }

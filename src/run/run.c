@@ -174,12 +174,12 @@ static lors_status merge(lors_run_state *run, lors_report **report)
         LORS_TRY(lors_run_check_weights(run));
         LORS_TRY(lors_run_recheck(run));
     }
-    LORS_TRY(lors_report_create(run, lors_seconds() - run->start, report));
+    LORS_TRY(lors_report_create(run, report));
     LORS_TRY(lors_report_write(*report, run));
     LORS_TRY(lors_run_poll_now(run)); /* who asked for the end before this gets no output */
     LORS_TRY(lors_staging_commit(run->staging));
     tell_rest(run);
-    lors_report_finish(*report, lors_seconds() - run->start, lors_seconds() - computed);
+    lors_report_finish(*report, run, lors_seconds() - computed);
     return LORS_OK;
 }
 
@@ -189,6 +189,7 @@ static lors_status open_run(lors_run_state *run, const char *out_path)
 {
     lors_plan *plan = run->plan;
     LORS_TRY(check_out_place(plan, out_path));
+    LORS_TRY(lors_report_check_size(plan));
     run->jobs = lors_new((size_t)plan->n_all_jobs + 1, sizeof *run->jobs);
     if (!run->jobs) {
         return lors_fail_memory((size_t)plan->n_all_jobs * sizeof *run->jobs);

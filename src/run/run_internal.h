@@ -196,11 +196,13 @@ lors_status lors_run_compare_output(lors_run_state *run, int64_t job, uint64_t o
 
 /* report.c */
 const char *lors_run_device_detail(const lors_plan *plan, int32_t device); /* what it is */
-lors_status lors_report_create(const lors_run_state *run, double seconds, lors_report **out);
-/* All files of the staging folder with their hashes into the report, and lors.json there. */
-lors_status lors_report_write(lors_report *report, lors_run_state *run);
-/* The times of the whole run, which lors.json cannot hold; there `seconds` ends when it is made. */
-void lors_report_finish(lors_report *report, double seconds, double finish_seconds);
+/* Before the work: ERR_LIMIT where lors.json could be too large to be read again. */
+lors_status lors_report_check_size(const lors_plan *plan);
+lors_status lors_report_create(const lors_run_state *run, lors_report **out);
+/* lors.json into the staging folder, tensor by tensor, with the hashes of all files there. */
+lors_status lors_report_write(const lors_report *report, lors_run_state *run);
+/* The numbers of the whole run, which lors.json cannot hold: it tells those until it is made. */
+void lors_report_finish(lors_report *report, const lors_run_state *run, double finish_seconds);
 
 /* XXH3-128 of the digests of a tensor's chunks; of one chunk its own digest. */
 lors_xxh lors_run_fold_digests(const lors_xxh *digests, uint64_t n_bytes);
@@ -209,8 +211,10 @@ static inline uint64_t lors_run_chunks(uint64_t n_bytes)
     return (n_bytes + LORS_CHUNK_BYTES - 1) / LORS_CHUNK_BYTES;
 }
 
-/* How lors.json ends: the hash of all its bytes before this. */
-#define LORS_SEAL_FORMAT ",\n \"sha256_of_the_above\": \"%s\"\n}\n"
+/* How lors.json ends: the hash of all its bytes before this. It is read whole to be verified. */
+#define LORS_SEAL_KEY "sha256_of_the_above"
+#define LORS_SEAL_FORMAT ",\n \"" LORS_SEAL_KEY "\": \"%s\"\n}\n"
+enum { LORS_REPORT_INDENT = 1, LORS_REPORT_MAX_BYTES = 512 << 20 };
 
 /* Bytes begin .. end - 1 of a file into a hash. `run`: to be polled meanwhile, or NULL. */
 lors_status lors_hash_range(lors_sha256 *state, int fd, const char *path, uint64_t begin,

@@ -16,7 +16,7 @@
 #include "io/json_memory.h"
 #include "run/run_internal.h"
 
-enum { PIECE = 1 << 20, MAX_REPORT_BYTES = 512 << 20 };
+enum { PIECE = 1 << 20 };
 
 lors_status lors_hash_range(lors_sha256 *state, int fd, const char *path, uint64_t begin,
                             uint64_t end, lors_run_state *run)
@@ -65,6 +65,7 @@ lors_status lors_hash_file(const char *folder, const char *name, lors_run_state 
     lors_status status = lors_file_open_read(path, &fd, &info);
     if (status == LORS_OK) {
         *n_bytes = (uint64_t)info.st_size;
+        lors_file_forget(fd);
         status = hash_open_file(fd, path, *n_bytes, run, out);
         lors_file_table()->close(fd);
     }
@@ -218,7 +219,7 @@ lors_status lors_verify(const char *path, int64_t *n_files, uint64_t *n_bytes)
     if (!report_path) {
         return lors_fail_memory(strlen(path));
     }
-    lors_status status = lors_file_read_all(report_path, MAX_REPORT_BYTES, &text, &length);
+    lors_status status = lors_file_read_all(report_path, LORS_REPORT_MAX_BYTES, &text, &length);
     if (status != LORS_OK) {
         status = lors_fail_within(status, "only folders that `lors merge` wrote can be verified");
     } else {

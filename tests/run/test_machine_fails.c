@@ -13,6 +13,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -132,15 +134,21 @@ static int refusing_open(const char *path, int flags, mode_t mode)
     return real->open(path, flags, mode);
 }
 
+static const char *path_of(int fd, char path[4096])
+{
+    char link[64];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t n = readlink(link, path, 4095);
+    path[n > 0 ? n : 0] = '\0';
+    return path;
+}
+
 static off_t refused_from;
 
 static ssize_t refusing_pread(int fd, void *buffer, size_t n_bytes, off_t offset)
 {
-    char link[64], path[4096];
-    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    ssize_t n = readlink(link, path, sizeof path - 1);
-    path[n > 0 ? n : 0] = '\0';
-    if (is_kept(path) && offset >= refused_from) {
+    char path[4096];
+    if (is_kept(path_of(fd, path)) && offset >= refused_from) {
         errno = refusal;
         return -1;
     }
@@ -208,6 +216,99 @@ static void test_no_memory_to_look(void **state)
     assert_true(rc_same_outputs("meant", "out"));
 }
 
+/* ---- A disk that lost what the system still holds -------------------------------------------- */
+
+static int n_forgotten, n_read_before;
+
+static int counting_forget(int fd)
+{
+    char path[4096];
+    n_forgotten += is_kept(path_of(fd, path)) || strstr(path, "/out/");
+    return 0;
+}
+
+static ssize_t counting_pread(int fd, void *buffer, size_t n_bytes, off_t offset)
+{
+    char path[4096];
+    n_read_before += strstr(path_of(fd, path), "/out/model") && n_forgotten == 0;
+    return real->pread(fd, buffer, n_bytes, offset);
+}
+
+/* To verify the system is asked to drop what it holds, before anything is read: every file of the
+ * weights within a merge, all files that lors.json lists afterwards. */
+static void test_verified_from_disk(void **state)
+{
+    (void)state;
+    rm_options options = RM_OPTIONS_INIT;
+    int64_t n_files = 0;
+    table.forget = counting_forget;
+    n_forgotten = n_read_before = 0;
+    RM_OK(rm_merge(TIES, "out", &options, NULL));
+    assert_int_equal(n_forgotten, 0);
+    options.run.verify = true;
+    RM_OK(rm_merge(TIES, "out", &options, NULL));
+    assert_int_equal(n_forgotten, 1);
+    n_forgotten = 0;
+    table.pread = counting_pread;
+    RM_OK(lors_verify("out", &n_files, NULL));
+    assert_int_equal(n_forgotten, n_files);
+    assert_int_equal(n_read_before, 0);
+    table.forget = NULL; /* only a hint */
+    RM_OK(lors_verify("out", &n_files, NULL));
+}
+
+/* ---- A change that times do not show --------------------------------------------------------- */
+
+/* The file's bytes in memory that other processes see. */
+static unsigned char *map(const char *path, size_t *n_bytes)
+{
+    struct stat info;
+    int fd = open(path, O_RDWR);
+    assert_true(fd >= 0 && fstat(fd, &info) == 0);
+    *n_bytes = (size_t)info.st_size;
+    unsigned char *bytes = mmap(NULL, *n_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    assert_true(bytes != MAP_FAILED);
+    close(fd);
+    return bytes;
+}
+
+/* Bit 20 of every element: in the mantissa, a change that is no rounding. */
+static void change(unsigned char *bytes, size_t n_bytes)
+{
+    uint64_t n_header;
+    memcpy(&n_header, bytes, sizeof n_header);
+    for (size_t at = 8 + (size_t)n_header; at + 4 <= n_bytes; at += 4) {
+        bytes[at + 2] ^= 0x10;
+    }
+}
+
+/* A system notes the time of a store into a mapping once, until it has brought the page to the
+ * disk. What was finished before another store looks current then, to all but --verify-all, which
+ * reads the models again. Where the time is noted all is merged anew: never a wrong output. */
+static void test_changed_in_a_mapping(void **state)
+{
+    (void)state;
+    size_t n_bytes = 0;
+    rm_options options = to_resume();
+    options.run.verify = true;
+    options.run.verify_tensors = -1;
+    unsigned char *bytes = map("n/model.safetensors", &n_bytes);
+    change(bytes, n_bytes);
+    interrupt();
+    change(bytes, n_bytes);
+    lors_status status = rm_merge(TIES, "out", &options, NULL);
+    print_message("%s\n", status == LORS_OK ? "merged anew" : lors_last_error());
+    if (status == LORS_OK) {
+        assert_true(rc_same_outputs("meant", "out"));
+    } else {
+        assert_int_equal(status, LORS_ERR_NUMERICS);
+        assert_non_null(strstr(lors_last_error(), "in a way that its times do not show"));
+        assert_false(rm_exists("out"));
+        assert_false(rm_exists(STAGING)); /* nothing of it is to be trusted */
+    }
+    munmap(bytes, n_bytes);
+}
+
 /* ---- The end is asked for when all is done --------------------------------------------------- */
 
 static bool end_when_done(const lors_progress *progress, void *user)
@@ -251,12 +352,10 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(test_memory_ends),
-        TEST(test_kept_does_not_open),
-        TEST(test_kept_cannot_be_read),
-        TEST(test_no_memory_to_look),
-        TEST(test_cancelled_at_the_end),
-        TEST(test_cancelled_before),
+        TEST(test_memory_ends),          TEST(test_kept_does_not_open),
+        TEST(test_kept_cannot_be_read),  TEST(test_no_memory_to_look),
+        TEST(test_verified_from_disk),   TEST(test_changed_in_a_mapping),
+        TEST(test_cancelled_at_the_end), TEST(test_cancelled_before),
     };
     return cmocka_run_group_tests(tests, write_family, NULL);
 }

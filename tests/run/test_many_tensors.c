@@ -1,0 +1,178 @@
+/* test_many_tensors.c - what a merge of very many small tensors takes: the memory that its plan
+ * says, and time that grows as they do. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/threads.h"
+#include "run/run_internal.h"
+#include "run_models.h"
+
+enum { MAX_NAME = 80 };
+
+static int n_tensors; /* of a model */
+
+#define TIES \
+    "merge_method: ties\nbase_model: b\nparameters: {density: 0.3}\nmodels:\n" \
+    "- {model: m, parameters: {weight: 1}}\n- {model: n, parameters: {weight: 0.5}}\n" \
+    "- {model: o, parameters: {weight: 0.5}}\n"
+
+/* One element each. */
+static void write_model(const char *folder, float value)
+{
+    char path[64];
+    size_t capacity = (size_t)n_tensors * (MAX_NAME + 80), n = 0;
+    char *header = malloc(capacity);
+    float *data = malloc((size_t)n_tensors * sizeof *data);
+    assert_true(header && data);
+    for (int i = 0; i < n_tensors; i++) {
+        data[i] = value * (float)(i % 97);
+        n += (size_t)snprintf(header + n, capacity - n,
+                              "%c\"model.layers.%d.mlp.experts.%d.weight\":{\"dtype\":\"F32\","
+                              "\"shape\":[1],\"data_offsets\":[%d,%d]}",
+                              i == 0 ? '{' : ',', i / 100, i % 100, 4 * i, 4 * i + 4);
+    }
+    header[n++] = '}';
+    while (n % 8 != 0) {
+        header[n++] = ' ';
+    }
+    assert_int_equal(mkdir(folder, 0777), 0);
+    snprintf(path, sizeof path, "%s/model.safetensors", folder);
+    FILE *file = fopen(path, "wb");
+    uint64_t length = n;
+    assert_non_null(file);
+    assert_int_equal(fwrite(&length, sizeof length, 1, file), 1);
+    assert_int_equal(fwrite(header, n, 1, file), 1);
+    assert_int_equal(fwrite(data, sizeof *data, (size_t)n_tensors, file), n_tensors);
+    assert_int_equal(fclose(file), 0);
+    snprintf(path, sizeof path, "%s/config.json", folder);
+    rm_write_bytes(path, "{}", 2);
+    free(header);
+    free(data);
+}
+
+/* Is the peak what the library took, and not a sanitizer or an emulated device? */
+static bool peak_is_ours(void)
+{
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    return false;
+#else
+    return !getenv("LORS_TEST_DEVICE");
+#endif
+}
+
+static int write_models(void **state)
+{
+    (void)state;
+    n_tensors = peak_is_ours() ? 30000 : 2000;
+    rm_work_in("many-tensors");
+    write_model("b", 0.5F);
+    write_model("m", 0.75F);
+    write_model("n", 0.25F);
+    write_model("o", 1.0F);
+    return 0;
+}
+
+typedef struct taken {
+    uint64_t planned, peak, reported;
+} taken;
+
+/* In a process of its own, whose peak is that of this merge. */
+static void merge(uint64_t max_shard_bytes, taken *out)
+{
+    lors_recipe *recipe = NULL;
+    lors_plan *plan = NULL;
+    lors_report *report = NULL;
+    lors_plan_summary planned;
+    lors_report_summary summary;
+    lors_plan_options options = LORS_PLAN_OPTIONS_INIT;
+    options.n_threads = 2;
+    options.max_shard_bytes = max_shard_bytes;
+    RM_OK(lors_recipe_parse("recipe", TIES, strlen(TIES), NULL, &recipe));
+    RM_OK(lors_plan_create(recipe, &options, &plan));
+    lors_plan_summarize(plan, &planned);
+    RM_OK(lors_run(plan, "out", NULL, &report));
+    lors_report_summarize(report, &summary);
+    *out = (taken){planned.peak_bytes, lors_peak_memory(), summary.peak_bytes};
+    RM_OK(lors_verify("out", NULL, NULL));
+    lors_report_free(report);
+    lors_plan_free(plan);
+    lors_recipe_free(recipe);
+}
+
+static taken merge_apart(uint64_t max_shard_bytes)
+{
+    int ends[2], status = 0;
+    taken out = {0};
+    assert_int_equal(pipe(ends), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        merge(max_shard_bytes, &out);
+        _exit(write(ends[1], &out, sizeof out) == sizeof out ? 0 : 1);
+    }
+    close(ends[1]);
+    assert_int_equal(read(ends[0], &out, sizeof out), sizeof out);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    close(ends[0]);
+    return out;
+}
+
+/* Not more than is planned; and it was worth planning: most of it is taken. */
+static void check(uint64_t max_shard_bytes)
+{
+    taken found = merge_apart(max_shard_bytes);
+    rm_remove("out");
+    print_message("planned %llu, peak %llu, reported %llu\n", (unsigned long long)found.planned,
+                  (unsigned long long)found.peak, (unsigned long long)found.reported);
+    assert_true(found.reported + (1 << 20) >= found.peak);
+    if (peak_is_ours()) {
+        assert_true(found.peak <= found.planned);
+        assert_true(found.planned <= 3 * found.peak);
+    }
+}
+
+static void test_one_file(void **state)
+{
+    (void)state;
+    check(0);
+}
+
+static void test_many_files(void **state)
+{
+    (void)state;
+    check(4000);
+}
+
+/* Known before the work, not after it. */
+static void test_too_many_for_the_report(void **state)
+{
+    (void)state;
+    lors_ckpt_tensor source = {.n_dims = 2};
+    lors_job job = {.name = "w", .origin = "", .reason = "", .source = &source, .n_models = 1000};
+    lors_plan plan = {.jobs = &job, .n_jobs = 1, .n_all_jobs = 1, .n_models = 1000};
+    RM_OK(lors_report_check_size(&plan));
+    job.n_models = plan.n_models = 5000000;
+    assert_int_equal(lors_report_check_size(&plan), LORS_ERR_LIMIT);
+    assert_non_null(strstr(lors_last_error(), "merge fewer models at a time"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_one_file),
+        cmocka_unit_test(test_many_files),
+        cmocka_unit_test(test_too_many_for_the_report),
+    };
+    return cmocka_run_group_tests(tests, write_models, NULL);
+}
