@@ -196,6 +196,24 @@ COMMIT = [
         ("shard-not-synced", "status = lors_file_sync(fd, shard->path);", "status = LORS_OK;",
          "faults_power"),
     ]),
+    *of("report", "src/io/json_stream.c", [
+        ("stream-levels", "s->indent * s->depth, ", "s->indent, ", "test_json_stream"),
+        ("stream-limit", "if (s->at + s->text.length > s->max_bytes) {", "if (false) {",
+         "test_json_stream"),
+        ("stream-first-failure", "if (s->status != LORS_OK) {\n        return lors_fail",
+         "if (false) {\n        return lors_fail", "test_json_stream"),
+    ]),
+    *of("report", "src/run/verify.c", [
+        ("verify-from-memory", "lors_file_forget(fd);", "", "test_machine_fails"),
+    ]),
+    *of("report", "src/run/outputs.c", [
+        ("read-back-from-memory", "piece ? forget_written(written)", "piece ? LORS_OK",
+         "test_machine_fails"),
+    ]),
+    *of("report", "src/run/report.c", [
+        ("report-too-large", "if (n_bytes <= LORS_REPORT_MAX_BYTES) {", "if (true) {",
+         "test_many_tensors"),
+    ]),
     *of("journal", "src/io/journal.c", [
         ("journal-checksum", "if (memcmp(&sum, head + 4, sizeof sum) != 0) {", "if (false) {",
          "test_journal"),
