@@ -42,9 +42,8 @@ static lors_status write_text(lors_json_stream *s)
         return lors_fail_memory(s->text.length);
     }
     if (s->at + s->text.length > s->max_bytes) {
-        return lors_fail(LORS_ERR_LIMIT,
-                         "%s: would be larger than %llu bytes, the most that can "
-                         "be read again: merge fewer tensors at a time",
+        return lors_fail(LORS_ERR_INTERNAL,
+                         "%s: would be larger than %llu bytes, the most that can be read again",
                          s->name, (unsigned long long)s->max_bytes);
     }
     LORS_TRY(lors_file_write_at(s->fd, s->path, s->at, s->text.bytes, s->text.length));

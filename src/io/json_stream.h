@@ -12,8 +12,9 @@
 
 typedef struct lors_json_stream lors_json_stream;
 
-/* A file of this name, indented by so many spaces a level, of at most max_bytes; its root is an
- * object. Begins what lors_json_begin begins. Errors: ERR_IO, ERR_LIMIT. */
+/* A file of this name, indented by so many spaces a level; its root is an object. Begins what
+ * lors_json_begin begins. Errors: ERR_IO, ERR_LIMIT; ERR_INTERNAL where it would be larger than
+ * max_bytes, which the caller has seen to. */
 lors_status lors_json_stream_create(lors_staging *staging, const char *name, int indent,
                                     uint64_t max_bytes, lors_json_stream **out);
 /* Members of the object, or items of the array (`key` NULL), that is open. The first failure is

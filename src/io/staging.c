@@ -406,7 +406,6 @@ lors_status lors_staging_close_file(lors_staging *staging, const char *name, int
     staging->open_files--;
     if (status == LORS_OK) {
         status = lors_file_sync(fd, path);
-        staging->condemned |= status != LORS_OK;
     }
     if (status == LORS_OK) {
         status = lors_file_close(fd, path);

@@ -173,15 +173,15 @@ static uint64_t held_bytes(const lors_plan *plan, int32_t n_workers)
     return sum;
 }
 
-/* Of one tensor, from headers to report, about: its entries in the models' headers (while those are
- * read, three times as much), the job, and what the run keeps of it. */
+/* Of one tensor, from headers to report, about: its entries in the headers of models and output
+ * (while those are read, three times as much), the job, and what the run keeps of it. */
 static uint64_t remembered_bytes(const lors_job *job)
 {
     enum { MAP_ENTRY = 64, OF_JOB = 900, OF_MODEL = 300, NAMES_OF_JOB = 4 };
-    uint64_t name = strlen(job->name), n_operands = 1 + (uint64_t)job->n_inputs;
+    uint64_t name = strlen(job->name), n_headers = 2 + (uint64_t)job->n_inputs;
     uint64_t header = 3 * (sizeof *job->source + MAP_ENTRY) + name;
     uint64_t digests = (uint64_t)(job->n_models + 1) * (job->source->n_bytes / LORS_CHUNK_BYTES);
-    return OF_JOB + NAMES_OF_JOB * name + n_operands * header + OF_MODEL * (uint64_t)job->n_models +
+    return OF_JOB + NAMES_OF_JOB * name + n_headers * header + OF_MODEL * (uint64_t)job->n_models +
            16 * digests;
 }
 
@@ -189,7 +189,7 @@ static uint64_t remembered_bytes(const lors_job *job)
  * that needs but for what depends on the number of workers. */
 static lors_memory_plan cut_jobs(lors_plan *plan, uint64_t unit, int32_t n_batch)
 {
-    lors_memory_plan m = {.fixed = PROGRAM_BYTES, .n_batch = n_batch};
+    lors_memory_plan m = {.fixed = PROGRAM_BYTES + plan->beside, .n_batch = n_batch};
     for (int64_t j = 0; j < plan->n_all_jobs; j++) {
         lors_job *job = &plan->jobs[j];
         lors_results results;
@@ -342,6 +342,11 @@ static bool find_memory(lors_plan *plan)
         found = find_workers(plan, b, devices, devices);
     }
     return found;
+}
+
+uint64_t lors_plan_kept_bytes(const lors_plan *plan)
+{
+    return plan->memory.fixed - PROGRAM_BYTES;
 }
 
 bool lors_plan_shrink(lors_plan *plan)

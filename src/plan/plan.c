@@ -178,6 +178,19 @@ lors_status lors_plan_create(const lors_recipe *recipe, const lors_plan_options 
     return LORS_OK;
 }
 
+void lors_plan_choose_io(const lors_plan *plan, lors_io io)
+{
+    for (int32_t k = 0; k < plan->n_models; k++) {
+        lors_ckpt_choose_io(plan->models[k], io);
+    }
+    if (plan->base) {
+        lors_ckpt_choose_io(plan->base, io);
+    }
+    for (int32_t i = 0; i < plan->n_stages; i++) {
+        lors_plan_choose_io(plan->stages[i], io);
+    }
+}
+
 lors_status lors_plan_again(const lors_plan *plan, const lors_backend_ops *ops,
                             lors_backend *backend, lors_plan **out)
 {
@@ -194,6 +207,7 @@ lors_status lors_plan_again(const lors_plan *plan, const lors_backend_ops *ops,
     snprintf(again->devices[0].name, sizeof again->devices[0].name, "%s", ops->name);
     again->exact = plan->exact;
     again->max_memory = plan->max_memory;
+    again->beside = lors_plan_kept_bytes(plan);
     again->max_shard_bytes = plan->max_shard_bytes;
     again->seed = plan->seed;
     again->follow_symlinks = plan->follow_symlinks;

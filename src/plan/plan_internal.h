@@ -92,7 +92,7 @@ typedef struct lors_memory_plan {
     uint64_t numbers; /* of a worker, on the host, beside its bytes: f64 */
     uint64_t state, constants; /* of one job in flight */
     uint64_t states;  /* of all jobs in flight, shared by the workers; on the device */
-    uint64_t fixed;   /* program, libraries, headers, the plan itself */
+    uint64_t fixed;   /* program, libraries, headers, the plan itself, what stands beside it */
     uint64_t stages;  /* tensors of stages that are kept for others */
     int32_t n_workers; /* of all devices */
     int32_t n_batch;   /* the most matrices at a time */
@@ -157,6 +157,7 @@ struct lors_plan {
     uint64_t unit;             /* elements, at most, of a unit */
     int32_t n_threads;         /* workers, at most */
     uint64_t max_memory, max_shard_bytes, seed;
+    uint64_t beside;   /* bytes of memory that are taken while it runs, by another plan */
     bool keeps_values; /* there is memory for methods to keep values from survey to survey */
     bool follow_symlinks, has_out_dtype;
     lors_dtype out_dtype;      /* asked for beside the recipe */
@@ -166,6 +167,10 @@ struct lors_plan {
     lors_arena *arena;
 };
 
+/* How all models of the plan are read. */
+void lors_plan_choose_io(const lors_plan *plan, lors_io io);
+/* lay_out.c: bytes that the plan and its run take beside those of workers and the program. */
+uint64_t lors_plan_kept_bytes(const lors_plan *plan);
 /* Does one worker make all surveys of this job, and keep what they are made of? */
 bool lors_plan_keeps_values(const lors_plan *plan, const lors_job *job);
 /* Elements of a tile for a unit of `n` elements of the job on this plan's backend. */
@@ -186,7 +191,8 @@ lors_call lors_plan_call(const lors_plan *plan, const lors_job *job);
 uint64_t lors_plan_carve(const lors_plan *plan, const lors_job *job, lors_view at, lors_call *call);
 uint64_t lors_plan_carve_results(const lors_job *job, lors_view at, lors_results *results);
 /* The same merge once more, for one device of the backend `ops`, which the new plan owns from here
- * on (also where it fails). Its jobs are those of `plan`, in the same order. */
+ * on (also where it fails), in the memory that `plan` leaves while its workers have none. Its jobs
+ * are those of `plan`, in the same order. */
 lors_status lors_plan_again(const lors_plan *plan, const lors_backend_ops *ops,
                             lors_backend *backend, lors_plan **out);
 /* After memory that was planned could not be had: the next smaller way to do the same work, which

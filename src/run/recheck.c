@@ -147,25 +147,39 @@ static lors_status run_again(lors_run_state *run, lors_plan *plan)
     return status;
 }
 
-/* The plan of the second run is made before the first, so that memory that it cannot have is known
- * before hours of work. */
-lors_status lors_run_plan_recheck(lors_run_state *run)
+/* *again: NULL where there is to be no second run. */
+static lors_status plan_again(const lors_run_state *run, lors_plan **again)
 {
     lors_backend *reference = NULL;
     const lors_plan *plan = run->plan;
+    *again = NULL;
     if (!run->options->verify || run->options->verify_tensors == 0) {
         return LORS_OK;
     }
     LORS_TRY(lors_reference_open(plan->ops, plan->devices[0].backend, &reference));
-    lors_status status = lors_plan_again(plan, lors_reference_ops(), reference, &run->again);
+    lors_status status = lors_plan_again(plan, lors_reference_ops(), reference, again);
     return status == LORS_OK ? status : lors_fail_within(status, "--verify");
+}
+
+/* The plan of the second run is made before the first, so that memory that it cannot have is known
+ * before hours of work; and once more when it is its turn, since it takes memory, too. */
+lors_status lors_run_plan_recheck(const lors_run_state *run)
+{
+    lors_plan *again = NULL;
+    lors_status status = plan_again(run, &again);
+    lors_plan_free(again);
+    return status;
 }
 
 lors_status lors_run_recheck(lors_run_state *run)
 {
-    if (!run->again) {
-        return LORS_OK;
-    }
+    lors_plan *again = NULL;
     lors_workers_close(run); /* their memory is needed now */
-    return run_again(run, run->again);
+    lors_status status = plan_again(run, &again);
+    if (again) {
+        lors_plan_choose_io(again, run->options->io);
+        status = run_again(run, again);
+    }
+    lors_plan_free(again);
+    return status;
 }

@@ -44,7 +44,7 @@ static json_t *count_json(uint64_t value)
 /* --- inputs ----------------------------------------------------------------------------------- */
 
 /* XXH3-128 over the hashes of all tensors read from a model, in output order: the same for any
- * sharding of it. */
+ * sharding of it. NULL: no memory. */
 static json_t *content_json(const lors_run_state *run, const lors_checkpoint *model)
 {
     const lors_plan *plan = run->plan;
@@ -68,8 +68,13 @@ static json_t *content_json(const lors_run_state *run, const lors_checkpoint *mo
     return out;
 }
 
+/* NULL: no memory. */
 static json_t *input_json(const lors_run_state *run, const lors_checkpoint *model, const char *role)
 {
+    json_t *content = content_json(run, model);
+    if (!content) {
+        return NULL;
+    }
     json_t *out = json_object(), *files = json_array();
     for (int32_t i = 0; i < model->n_files; i++) {
         json_t *file = json_object();
@@ -80,7 +85,7 @@ static json_t *input_json(const lors_run_state *run, const lors_checkpoint *mode
     json_object_set_new(out, "role", json_string(role));
     json_object_set_new(out, "path", lors_json_string(model->path));
     json_object_set_new(out, "files", files);
-    json_object_set_new(out, "xxh3_of_tensors_read", content_json(run, model));
+    json_object_set_new(out, "xxh3_of_tensors_read", content);
     return out;
 }
 
@@ -418,7 +423,8 @@ static uint64_t tensor_bytes(const lors_job *job)
 
 lors_status lors_report_check_size(const lors_plan *plan)
 {
-    uint64_t n_bytes = 0;
+    enum { REST_BYTES = 64 << 20 }; /* warnings, names and hashes of files */
+    uint64_t n_bytes = REST_BYTES;
     char needed[32], most[32];
     for (int64_t j = 0; j < plan->n_all_jobs; j++) {
         n_bytes += tensor_bytes(&plan->jobs[j]);
@@ -433,13 +439,14 @@ lors_status lors_report_check_size(const lors_plan *plan)
                      plan->n_models, lors_format_bytes(LORS_REPORT_MAX_BYTES, most));
 }
 
-/* Where lors.json will be, wherever the caller then is. NULL: no memory. */
+/* Where lors.json will be, wherever the caller then is; where the system cannot say it (too long a
+ * path, say), as long as the caller is where it is now. NULL: no memory. */
 static char *report_path(const lors_staging *staging)
 {
     char *real = lors_path_real(lors_staging_path(staging));
     char *parent = real ? lors_path_parent(real) : NULL;
     char *out = parent ? lors_path_join(parent, lors_path_base(lors_staging_out(staging))) : NULL;
-    char *path = out ? lors_path_join(out, "lors.json") : NULL;
+    char *path = lors_path_join(out ? out : lors_staging_out(staging), "lors.json");
     lors_free(out);
     lors_free(parent);
     lors_free(real);

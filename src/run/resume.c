@@ -1,6 +1,7 @@
 /* resume.c - what an earlier run finished is taken over: the journal says which tensors of which
  * merge, their bytes in the staging folder are read again and must have the hashes it says. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -235,14 +236,20 @@ static lors_status read_records(lors_run_state *run)
 
 /* --- the whole -------------------------------------------------------------------------------- */
 
+static int by_name(const void *name, const void *shard)
+{
+    return strcmp(name, ((const lors_shard *)shard)->name);
+}
+
+/* The names of shards are in order. */
 static bool is_part(const char *name, const void *user)
 {
     const lors_run_state *run = user;
-    bool part = strcmp(name, LORS_STAGING_NOTE) == 0;
-    for (int32_t i = 0; i < run->plan->n_shards && !part; i++) {
-        part = run->shards[i].found && strcmp(name, run->plan->shards[i].name) == 0;
-    }
-    return part;
+    const lors_plan *plan = run->plan;
+    const lors_shard *shard =
+        bsearch(name, plan->shards, (size_t)plan->n_shards, sizeof *shard, by_name);
+    return strcmp(name, LORS_STAGING_NOTE) == 0 ||
+           (shard && run->shards[shard - plan->shards].found);
 }
 
 static bool is_any(const char *name, const void *user)

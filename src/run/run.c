@@ -118,19 +118,6 @@ static lors_status check_unchanged(const lors_plan *plan, bool *changed)
     return plan->base ? lors_ckpt_check_unchanged(plan->base, changed) : LORS_OK;
 }
 
-static void choose_io(const lors_plan *plan, lors_io io)
-{
-    for (int32_t k = 0; k < plan->n_models; k++) {
-        lors_ckpt_choose_io(plan->models[k], io);
-    }
-    if (plan->base) {
-        lors_ckpt_choose_io(plan->base, io);
-    }
-    for (int32_t i = 0; i < plan->n_stages; i++) {
-        choose_io(plan->stages[i], io);
-    }
-}
-
 /* All tensors. What is finished when the run is cancelled or the machine fails is noted then. */
 static lors_status merge_tensors(lors_run_state *run)
 {
@@ -157,10 +144,7 @@ static void tell_rest(const lors_run_state *run)
 
 static lors_status merge(lors_run_state *run, lors_report **report)
 {
-    choose_io(run->plan, run->options->io);
-    if (run->again) {
-        choose_io(run->again, run->options->io);
-    }
+    lors_plan_choose_io(run->plan, run->options->io);
     LORS_TRY(lors_run_check_ties(run, run->plan));
     LORS_TRY(lors_run_resume(run));
     LORS_TRY(lors_run_count_needs(run));
@@ -242,10 +226,11 @@ static lors_status end_early(lors_run_state *run, lors_status status)
     if (!(useful || run->untouched) || !lors_staging_leave(run->staging)) {
         return fail_for_good(status);
     }
-    if (!useful) {
-        return status;
-    }
     char label[LORS_ESCAPED_MAX];
+    if (!useful) {
+        return lors_fail(status, "%s: what an interrupted run had left is still in %s",
+                         lors_last_error(), lors_label(lors_staging_path(run->staging), label));
+    }
     return lors_fail(status,
                      "%s: %lld of %lld tensors are finished and kept in %s: %srun again with "
                      "--resume to go on from them, or without to start anew",
@@ -280,7 +265,6 @@ static void close_run(lors_run_state *run)
     for (int64_t j = 0; run->jobs && j < run->plan->n_all_jobs; j++) {
         lors_run_job_clear(run, j);
     }
-    lors_plan_free(run->again);
     lors_free(run->jobs);
     lors_free(run->sentence);
     pthread_cond_destroy(&run->journal.wake);

@@ -85,7 +85,6 @@ typedef struct lors_run_state {
     lors_run_journal journal;
     bool untouched;              /* what an earlier run left is still as that run left it */
     lors_worker **workers;       /* [plan->memory.n_workers] */
-    lors_plan *again;            /* NULL, or: the plan of recheck.c */
     lors_checkpoint *written;    /* NULL, or: compare with what was written instead of writing */
 
     pthread_mutex_t lock;        /* everything below, and started/phase/n_left of jobs */
@@ -103,8 +102,8 @@ typedef struct lors_run_state {
 
 /* Keep the first failure (with the calling thread's sentence) and wake everybody. */
 void lors_run_fail(lors_run_state *run, lors_status status);
-/* That failure once more, for the calling thread. No thread runs beside it any more. */
-lors_status lors_run_outcome(const lors_run_state *run);
+/* That failure once more, for the calling thread. */
+lors_status lors_run_outcome(lors_run_state *run);
 bool lors_run_stopped(lors_run_state *run);
 
 /* run_job.c: the life of a job. All but the first are called by workers. */
@@ -187,7 +186,7 @@ lors_status lors_run_check_weights(lors_run_state *run); /* --verify: re-read wh
 
 /* recheck.c: --verify: compute a sample of the tensors once more on the CPU, with the device's
  * low-rank parts judged against the reference, and compare with what was written. */
-lors_status lors_run_plan_recheck(lors_run_state *run);
+lors_status lors_run_plan_recheck(const lors_run_state *run);
 lors_status lors_run_recheck(lors_run_state *run);
 /* Part of a tensor of the output: the same bytes as in run->written? `piece`: LORS_CHUNK_BYTES. */
 lors_status lors_run_compare_output(lors_run_state *run, int64_t job, uint64_t offset,

@@ -97,7 +97,11 @@ static lors_status create_shard(lors_run_state *run, int32_t index)
         lors_file_table()->close(fd);
         return status;
     }
-    return lors_staging_close_file(run->staging, shard->name, fd);
+    status = lors_staging_close_file(run->staging, shard->name, fd);
+    if (status != LORS_OK) { /* a later run could find the header, and the disk not have it */
+        lors_staging_condemn(run->staging);
+    }
+    return status;
 }
 
 static lors_status open_to_write(const char *path, int *fd)

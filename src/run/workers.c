@@ -21,12 +21,15 @@ void lors_run_fail(lors_run_state *run, lors_status status)
     pthread_mutex_unlock(&run->lock);
 }
 
-lors_status lors_run_outcome(const lors_run_state *run)
+lors_status lors_run_outcome(lors_run_state *run)
 {
-    if (run->status == LORS_OK) {
-        return LORS_OK;
+    pthread_mutex_lock(&run->lock);
+    lors_status status = run->status;
+    if (status != LORS_OK) {
+        lors_fail(status, "%s", run->sentence ? run->sentence : "out of memory");
     }
-    return lors_fail(run->status, "%s", run->sentence ? run->sentence : "out of memory");
+    pthread_mutex_unlock(&run->lock);
+    return status;
 }
 
 bool lors_run_stopped(lors_run_state *run)

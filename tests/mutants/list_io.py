@@ -190,6 +190,11 @@ COMMIT = [
          "if (has_old) {", "bad"),
         ("staging-second-name", " && info->st_nlink == 1;", ";", "test_staging_left|test_resume"),
     ]),
+    *of("staging", "src/io/staging.c", [
+        ("last-files-condemn", "        status = lors_file_sync(fd, path);\n    }",
+         "        status = lors_file_sync(fd, path);\n"
+         "        staging->condemned |= status != LORS_OK;\n    }", "test_machine_fails"),
+    ]),
     *of("staging", "src/run/shards.c", [
         ("shard-unread", "LORS_TRY(find_shard(run, i));", "find_shard(run, i);",
          "test_machine_fails"),
@@ -211,6 +216,8 @@ COMMIT = [
          "test_machine_fails"),
     ]),
     *of("report", "src/run/report.c", [
+        ("report-without-hash", "    if (!content) {\n        return NULL;\n    }\n", "",
+         "faults_memory"),
         ("report-too-large", "if (n_bytes <= LORS_REPORT_MAX_BYTES) {", "if (true) {",
          "test_many_tensors"),
     ]),

@@ -15,10 +15,12 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "run/run_internal.h"
 #include "run_child.h"
 #include "run_models.h"
 
@@ -62,6 +64,15 @@ static int teardown(void **state)
     return 0;
 }
 
+static const char *path_of(int fd, char path[4096])
+{
+    char link[64];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t n = readlink(link, path, 4095);
+    path[n > 0 ? n : 0] = '\0';
+    return path;
+}
+
 static void interrupt(void)
 {
     rc_merge merge = {.recipe = TIES, .out = "out", .max_shard = SHARD_BYTES};
@@ -90,32 +101,114 @@ static void assert_goes_on(void)
 
 /* ---- Memory ---------------------------------------------------------------------------------- */
 
+/* When `user` tensors are done: then and from there on. */
 static bool take_memory(const lors_progress *progress, void *user)
 {
-    bool *taken = user;
-    if (progress->done_tensors > 0 && !*taken) {
-        *taken = true;
+    int64_t *at = user;
+    if (*at > 0 && progress->done_tensors >= *at) {
+        *at = 0;
         lors_alloc_fail_at(1, true);
     }
     return false;
 }
 
+/* "...: 3 of 31 tensors are finished and kept in ...": 3; and 31 in *n_all. */
+static int64_t read_kept(int64_t *n_all)
+{
+    long long n = 0, all = 0;
+    const char *end = strstr(lors_last_error(), " tensors are finished and kept in ");
+    assert_non_null(end);
+    for (const char *at = end; at > lors_last_error(); at--) {
+        if (at[-1] == ' ' && sscanf(at, "%lld of %lld", &n, &all) == 2) {
+            break;
+        }
+    }
+    *n_all = all;
+    return n;
+}
+
 static void test_memory_ends(void **state)
 {
     (void)state;
-    bool taken = false;
+    int64_t at = 1, n_all = 0;
     rm_options options = to_resume();
     interrupt();
     options.run.progress = take_memory;
-    options.run.user = &taken;
+    options.run.user = &at;
     lors_status status = rm_merge(TIES, "out", &options, NULL);
     lors_alloc_fail_at(0, false);
-    assert_true(taken);
+    assert_int_equal(at, 0);
     assert_int_equal(status, LORS_ERR_LIMIT);
-    assert_non_null(strstr(lors_last_error(), "are finished and kept in"));
+    assert_true(read_kept(&n_all) > 0);
     assert_non_null(strstr(lors_last_error(), "once that is mended run again with --resume"));
     assert_false(rm_exists("out"));
     assert_goes_on();
+}
+
+static ssize_t slow_pwrite(int fd, const void *bytes, size_t n_bytes, off_t offset)
+{
+    nanosleep(&(struct timespec){0, 20000000}, NULL);
+    return real->pwrite(fd, bytes, n_bytes, offset);
+}
+
+/* Also what this very run has finished. */
+static void test_memory_ends_at_first(void **state)
+{
+    (void)state;
+    int64_t n_all = 0;
+    lors_status status = LORS_OK;
+    table.pwrite = slow_pwrite;
+    lors_run_journal_pace(1, 0);
+    /* The journal may not have come to its first tensor. */
+    for (int i = 0; i < 10 && !(status && strstr(lors_last_error(), "--resume")); i++) {
+        rm_options options = RM_OPTIONS_INIT;
+        int64_t at = 10;
+        options.plan.n_threads = 1;
+        options.plan.max_shard_bytes = SHARD_BYTES;
+        options.run.progress = take_memory;
+        options.run.user = &at;
+        status = rm_merge(TIES, "out", &options, NULL);
+        lors_alloc_fail_at(0, false);
+        assert_int_equal(status, LORS_ERR_LIMIT);
+    }
+    lors_run_journal_pace(0, 0);
+    table.pwrite = real->pwrite;
+    assert_true(read_kept(&n_all) > 0);
+    assert_goes_on();
+}
+
+/* ---- The last files cannot be brought to the disk -------------------------------------------- */
+
+static const char *unsynced; /* the name of a file */
+
+static int failing_fsync(int fd)
+{
+    char path[4096];
+    if (strcmp(strrchr(path_of(fd, path), '/') + 1, unsynced) == 0) {
+        errno = ENOSPC;
+        return -1;
+    }
+    return real->fsync(fd);
+}
+
+/* They are written anew by the next run: nothing is lost with them. */
+static void test_last_files_not_synced(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"config.json", "model.safetensors.index.json",
+                                        "lors_recipe.yaml", "README.md", "lors.json"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        rm_options options = to_resume();
+        interrupt();
+        unsynced = names[i];
+        table.fsync = failing_fsync;
+        rm_merge_fails(TIES, "out", &options, LORS_ERR_IO, names[i]);
+        int64_t n_all = 0, n_kept = read_kept(&n_all);
+        assert_true(n_kept > 0 && n_kept == n_all);
+        table.fsync = real->fsync;
+        assert_goes_on();
+        rm_remove("out");
+    }
 }
 
 /* ---- What was left cannot be read ------------------------------------------------------------ */
@@ -132,15 +225,6 @@ static int refusing_open(const char *path, int flags, mode_t mode)
         return -1;
     }
     return real->open(path, flags, mode);
-}
-
-static const char *path_of(int fd, char path[4096])
-{
-    char link[64];
-    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    ssize_t n = readlink(link, path, 4095);
-    path[n > 0 ? n : 0] = '\0';
-    return path;
 }
 
 static off_t refused_from;
@@ -352,10 +436,11 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(test_memory_ends),          TEST(test_kept_does_not_open),
-        TEST(test_kept_cannot_be_read),  TEST(test_no_memory_to_look),
-        TEST(test_verified_from_disk),   TEST(test_changed_in_a_mapping),
-        TEST(test_cancelled_at_the_end), TEST(test_cancelled_before),
+        TEST(test_memory_ends),           TEST(test_memory_ends_at_first),
+        TEST(test_last_files_not_synced), TEST(test_kept_does_not_open),
+        TEST(test_kept_cannot_be_read),   TEST(test_no_memory_to_look),
+        TEST(test_verified_from_disk),    TEST(test_changed_in_a_mapping),
+        TEST(test_cancelled_at_the_end),  TEST(test_cancelled_before),
     };
     return cmocka_run_group_tests(tests, write_family, NULL);
 }

@@ -1,5 +1,5 @@
 /* test_many_tensors.c - what a merge of very many small tensors takes: the memory that its plan
- * says, and time that grows as they do. */
+ * says, and with --verify no more than is allowed. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -118,7 +118,7 @@ static void merge(uint64_t max_shard_bytes, taken *out)
     lors_recipe_free(recipe);
 }
 
-static taken merge_apart(const char *family, uint64_t max_shard_bytes)
+static taken apart(const char *family, uint64_t given, void (*act)(uint64_t given, taken *out))
 {
     int ends[2], status = 0;
     taken out = {0};
@@ -126,7 +126,7 @@ static taken merge_apart(const char *family, uint64_t max_shard_bytes)
     pid_t child = fork();
     if (child == 0) {
         assert_int_equal(chdir(family), 0);
-        merge(max_shard_bytes, &out);
+        act(given, &out);
         _exit(write(ends[1], &out, sizeof out) == sizeof out ? 0 : 1);
     }
     close(ends[1]);
@@ -135,6 +135,11 @@ static taken merge_apart(const char *family, uint64_t max_shard_bytes)
     assert_int_equal(status, 0);
     close(ends[0]);
     return out;
+}
+
+static taken merge_apart(const char *family, uint64_t max_shard_bytes)
+{
+    return apart(family, max_shard_bytes, merge);
 }
 
 /* What many tensors take more than few is planned, and not three times as much. */
@@ -165,6 +170,50 @@ static void test_many_files(void **state)
     check(4000);
 }
 
+/* --verify has a second plan beside the first, and the output's headers: within the limit, or it is
+ * refused before the work. */
+static lors_status verify_within(uint64_t max_memory, uint64_t *peak)
+{
+    lors_recipe *recipe = NULL;
+    lors_plan *plan = NULL;
+    lors_plan_options options = LORS_PLAN_OPTIONS_INIT;
+    lors_run_options run_options = LORS_RUN_OPTIONS_INIT;
+    options.n_threads = 1;
+    options.max_memory_bytes = max_memory;
+    run_options.verify = true;
+    run_options.verify_tensors = -1;
+    RM_OK(lors_recipe_parse("recipe", TIES, strlen(TIES), NULL, &recipe));
+    RM_OK(lors_plan_create(recipe, &options, &plan));
+    lors_status status = lors_run(plan, "out", &run_options, NULL);
+    *peak = lors_peak_memory();
+    lors_plan_free(plan);
+    lors_recipe_free(recipe);
+    return status;
+}
+
+static void find_limit(uint64_t limit, taken *out)
+{
+    lors_status status = LORS_ERR_LIMIT;
+    for (; status == LORS_ERR_LIMIT; limit += 16 << 20) {
+        status = verify_within(limit, &out->peak);
+        out->planned = limit;
+    }
+    RM_OK(status);
+}
+
+static void test_verified(void **state)
+{
+    (void)state;
+    uint64_t planned = merge_apart("many", 0).planned;
+    rm_remove("many/out");
+    taken found = apart("many", planned, find_limit);
+    rm_remove("many/out");
+    print_message("allowed %llu, peak %llu\n", (unsigned long long)found.planned,
+                  (unsigned long long)found.peak);
+    assert_true(found.planned > planned);
+    assert_true(!peak_is_ours() || found.peak <= found.planned);
+}
+
 /* Known before the work, not after it. */
 static void test_too_many_for_the_report(void **state)
 {
@@ -183,6 +232,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_one_file),
         cmocka_unit_test(test_many_files),
+        cmocka_unit_test(test_verified),
         cmocka_unit_test(test_too_many_for_the_report),
     };
     return cmocka_run_group_tests(tests, write_models, NULL);

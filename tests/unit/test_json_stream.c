@@ -134,7 +134,7 @@ static void test_most_bytes(void **state)
     assert_int_equal(lors_staging_clear(staging, NULL, NULL), LORS_OK);
     assert_int_equal(write_many(1, 10, n_bytes, NULL), LORS_OK);
     assert_int_equal(lors_staging_clear(staging, NULL, NULL), LORS_OK);
-    assert_int_equal(write_many(1, 10, n_bytes - 1, NULL), LORS_ERR_LIMIT);
+    assert_int_equal(write_many(1, 10, n_bytes - 1, NULL), LORS_ERR_INTERNAL);
     assert_non_null(strstr(lors_last_error(), "a.json: would be larger than"));
 }
 
