@@ -20,7 +20,7 @@
 
 enum { MAX_NAME = 80 };
 
-enum { FEW = 300, MANY = 30000, EMULATED = 2000 };
+enum { FEW = 300, MANY = 15000, EMULATED = 2000 };
 
 #define TIES \
     "merge_method: ties\nbase_model: b\nparameters: {density: 0.3}\nmodels:\n" \
@@ -183,18 +183,21 @@ static lors_status verify_within(uint64_t max_memory, uint64_t *peak)
     run_options.verify = true;
     run_options.verify_tensors = -1;
     RM_OK(lors_recipe_parse("recipe", TIES, strlen(TIES), NULL, &recipe));
-    RM_OK(lors_plan_create(recipe, &options, &plan));
-    lors_status status = lors_run(plan, "out", &run_options, NULL);
+    lors_status status = lors_plan_create(recipe, &options, &plan);
+    if (status == LORS_OK) {
+        status = lors_run(plan, "out", &run_options, NULL);
+    }
     *peak = lors_peak_memory();
     lors_plan_free(plan);
     lors_recipe_free(recipe);
     return status;
 }
 
-static void find_limit(uint64_t limit, taken *out)
+/* The least, in steps, with which it is not refused. */
+static void find_limit(uint64_t step, taken *out)
 {
     lors_status status = LORS_ERR_LIMIT;
-    for (; status == LORS_ERR_LIMIT; limit += 16 << 20) {
+    for (uint64_t limit = 8 * step; status == LORS_ERR_LIMIT; limit += step) {
         status = verify_within(limit, &out->peak);
         out->planned = limit;
     }
@@ -204,14 +207,16 @@ static void find_limit(uint64_t limit, taken *out)
 static void test_verified(void **state)
 {
     (void)state;
-    uint64_t planned = merge_apart("many", 0).planned;
+    taken few = apart("few", 8 << 20, find_limit), many = apart("many", 8 << 20, find_limit);
+    uint64_t allowed = many.planned - few.planned, grown = many.peak - few.peak;
+    rm_remove("few/out");
     rm_remove("many/out");
-    taken found = apart("many", planned, find_limit);
-    rm_remove("many/out");
-    print_message("allowed %llu, peak %llu\n", (unsigned long long)found.planned,
-                  (unsigned long long)found.peak);
-    assert_true(found.planned > planned);
-    assert_true(!peak_is_ours() || found.peak <= found.planned);
+    print_message("allowed %llu, grown %llu\n", (unsigned long long)allowed,
+                  (unsigned long long)grown);
+    if (peak_is_ours()) {
+        assert_true(many.peak <= many.planned);
+        assert_true(grown <= allowed && allowed <= 3 * grown);
+    }
 }
 
 /* Known before the work, not after it. */
