@@ -10,7 +10,7 @@
 #include "io/json_file.h"
 #include "io/label.h"
 
-enum { INDEX_MAX_BYTES = 100000000, SHARDS_MAX = 1000000 };
+enum { SHARDS_MAX = 1000000 };
 
 struct lors_shard_index {
     char *path;
@@ -114,7 +114,7 @@ lors_status lors_shard_index_read(const char *path, lors_shard_index **out)
         status = lors_fail_memory(sizeof *index);
         goto cleanup;
     }
-    LORS_TRY_CLEAN(lors_json_read(path, INDEX_MAX_BYTES, &index->root, NULL, NULL));
+    LORS_TRY_CLEAN(lors_json_read(path, LORS_INDEX_MAX_BYTES, &index->root, NULL, NULL));
     index->weight_map = json_object_get(index->root, "weight_map");
     if (!json_is_object(index->weight_map)) {
         status = lors_fail(LORS_ERR_INPUT,

@@ -5,6 +5,7 @@
 #include "io/checkpoint.h"
 
 #define LORS_INDEX_NAME "model.safetensors.index.json"
+enum { LORS_INDEX_MAX_BYTES = 100000000 };
 
 typedef struct lors_shard_index lors_shard_index;
 

@@ -15,6 +15,7 @@ enum {
     SMALLEST_SHARED_UNIT = 1 << 20, /* rather fewer workers than smaller units than this */
     PROGRAM_BYTES = 48 << 20,       /* code, libraries, heap of small things */
     WORKER_BYTES = 40 << 20,        /* stack and the buffers that BLAS keeps per thread */
+    OF_SHARD = 1 << 10,             /* what plan and run keep of an output file, but its header */
     QUEUE_BYTES = 64 << 20,         /* what a device's libraries keep per queue */
     MOST_QUEUES = 4                 /* of a device: enough that copies hide behind computing */
 };
@@ -210,6 +211,9 @@ static lors_memory_plan cut_jobs(lors_plan *plan, uint64_t unit, int32_t n_batch
             m.numbers = largest(m.numbers, (uint64_t)job->def->n_numbers(&call));
         }
         m.fixed += remembered_bytes(job);
+    }
+    for (int32_t i = 0; i < plan->n_shards; i++) {
+        m.fixed += plan->shards[i].header.capacity + OF_SHARD;
     }
     return m;
 }

@@ -93,9 +93,11 @@ static void *keep_journal(void *argument)
         memcpy(jobs, journal->pending, (size_t)n * sizeof *jobs);
         journal->n_pending = 0;
         journal->n_pending_bytes = 0;
+        journal->noting = true;
         pthread_mutex_unlock(&run->lock);
         status = note(run, jobs, n);
         pthread_mutex_lock(&run->lock);
+        journal->noting = false;
         journal->n_recorded += status == LORS_OK ? count_outputs(run->plan, jobs, n) : 0;
     }
     pthread_mutex_unlock(&run->lock);
@@ -149,7 +151,8 @@ lors_status lors_run_journal_stop(lors_run_state *run, bool last)
     if (journal->running) {
         pthread_mutex_lock(&run->lock);
         journal->stop = true;
-        journal->n_pending = last && journal->n_recorded > 0 ? journal->n_pending : 0;
+        bool worth = journal->n_recorded > 0 || journal->noting;
+        journal->n_pending = last && worth ? journal->n_pending : 0;
         pthread_cond_signal(&journal->wake);
         pthread_mutex_unlock(&run->lock);
         pthread_join(journal->thread, NULL);

@@ -421,22 +421,56 @@ static uint64_t tensor_bytes(const lors_job *job)
            LINE_OF_SIDE * (uint64_t)job->source->n_dims + of_model * (uint64_t)job->n_models;
 }
 
+/* Beside the tensors: names and hashes of files, warnings, and what is there once. */
+static uint64_t rest_bytes(const lors_plan *plan)
+{
+    enum { ONCE = 1 << 16, LINES_OF_FILE = 200 };
+    uint64_t n_bytes = ONCE + LINES_OF_FILE * (uint64_t)plan->n_shards;
+    for (size_t i = 0; i < plan->warnings.count; i++) {
+        n_bytes += 8 + text_bytes(plan->warnings.items[i]);
+    }
+    for (int32_t i = 0; i < plan->n_side_files; i++) {
+        n_bytes += LINES_OF_FILE + text_bytes(plan->side_files[i].name);
+    }
+    for (int32_t k = -1; k < plan->n_models; k++) {
+        const lors_checkpoint *model = k < 0 ? plan->base : plan->models[k];
+        for (int32_t i = 0; model && i < model->n_files; i++) {
+            n_bytes += LINES_OF_FILE + text_bytes(model->files[i].name);
+        }
+    }
+    for (int32_t i = 0; i < plan->n_stages; i++) {
+        n_bytes += rest_bytes(plan->stages[i]);
+    }
+    return n_bytes;
+}
+
+static lors_status check_size(const lors_plan *plan, const char *name, uint64_t n_bytes,
+                              uint64_t most, const char *advice)
+{
+    char needed[32], limit[32];
+    return n_bytes <= most
+               ? LORS_OK
+               : lors_fail(LORS_ERR_LIMIT,
+                           "%s could take %s for %lld tensors of %d models, and at most %s can be "
+                           "read again: %s",
+                           name, lors_format_bytes(n_bytes, needed), (long long)plan->n_all_jobs,
+                           plan->n_models, lors_format_bytes(most, limit), advice);
+}
+
 lors_status lors_report_check_size(const lors_plan *plan)
 {
-    enum { REST_BYTES = 64 << 20 }; /* warnings, names and hashes of files */
-    uint64_t n_bytes = REST_BYTES;
-    char needed[32], most[32];
+    enum { LINE_OF_INDEX = 64 };
+    uint64_t report = rest_bytes(plan), index = LINE_OF_INDEX;
     for (int64_t j = 0; j < plan->n_all_jobs; j++) {
-        n_bytes += tensor_bytes(&plan->jobs[j]);
+        report += tensor_bytes(&plan->jobs[j]);
     }
-    if (n_bytes <= LORS_REPORT_MAX_BYTES) {
-        return LORS_OK;
+    for (int64_t j = 0; j < plan->n_jobs && plan->n_shards > 1; j++) {
+        index += LINE_OF_INDEX + text_bytes(plan->jobs[j].name);
     }
-    return lors_fail(LORS_ERR_LIMIT,
-                     "lors.json could take %s for %lld tensors of %d models, and at most %s can be "
-                     "verified: merge fewer models at a time",
-                     lors_format_bytes(n_bytes, needed), (long long)plan->n_all_jobs,
-                     plan->n_models, lors_format_bytes(LORS_REPORT_MAX_BYTES, most));
+    LORS_TRY(check_size(plan, LORS_INDEX_NAME, index, LORS_INDEX_MAX_BYTES,
+                        "raise --max-shard-size, so that there is one file"));
+    return check_size(plan, "lors.json", report, LORS_REPORT_MAX_BYTES,
+                      "merge fewer models at a time");
 }
 
 /* Where lors.json will be, wherever the caller then is; where the system cannot say it (too long a

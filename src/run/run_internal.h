@@ -67,7 +67,7 @@ typedef struct lors_run_journal {
     int64_t n_pending;
     uint64_t n_pending_bytes;
     double since;         /* when the first of them was written */
-    bool stop;
+    bool stop, noting;    /* the thread is to end; it has records in hand */
     int64_t n_recorded;   /* jobs of the output, those of earlier runs included */
 } lors_run_journal;
 
@@ -195,7 +195,7 @@ lors_status lors_run_compare_output(lors_run_state *run, int64_t job, uint64_t o
 
 /* report.c */
 const char *lors_run_device_detail(const lors_plan *plan, int32_t device); /* what it is */
-/* Before the work: ERR_LIMIT where lors.json could be too large to be read again. */
+/* Before the work: ERR_LIMIT where lors.json or the index could be too large to be read again. */
 lors_status lors_report_check_size(const lors_plan *plan);
 lors_status lors_report_create(const lors_run_state *run, lors_report **out);
 /* lors.json into the staging folder, tensor by tensor, with the hashes of all files there. */

@@ -218,8 +218,12 @@ COMMIT = [
     *of("report", "src/run/report.c", [
         ("report-without-hash", "    if (!content) {\n        return NULL;\n    }\n", "",
          "faults_memory"),
-        ("report-too-large", "if (n_bytes <= LORS_REPORT_MAX_BYTES) {", "if (true) {",
+        ("report-too-large", "return n_bytes <= most", "return true",
          "test_many_tensors"),
+    ]),
+    *of("journal", "src/run/journal_thread.c", [
+        ("journal-first-note", "journal->n_recorded > 0 || journal->noting;",
+         "journal->n_recorded > 0;", "test_machine_fails"),
     ]),
     *of("journal", "src/io/journal.c", [
         ("journal-checksum", "if (memcmp(&sum, head + 4, sizeof sum) != 0) {", "if (false) {",

@@ -89,6 +89,8 @@ PLANS = [
         ("shard-offset", "out_offset = entries[i].offset;",
          "out_offset = entries[i].offset + 2;", "test_limits|cli"),
         ("memory-beside", "PROGRAM_BYTES + plan->beside", "PROGRAM_BYTES", "test_many_tensors"),
+        ("memory-shards", "m.fixed += plan->shards[i].header.capacity + OF_SHARD;", "",
+         "test_many_tensors"),
         ("memory-tensors", "m.fixed += remembered_bytes(job);", "", "test_many_tensors"),
         ("memory-workers", "m->states + n * (staged + m->compute + own);",
          "m->states + (staged + m->compute + own);", "test_limits|cli|test_refusals|test_stages"),

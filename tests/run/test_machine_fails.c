@@ -73,6 +73,11 @@ static const char *path_of(int fd, char path[4096])
     return path;
 }
 
+static bool is_kept(const char *path)
+{
+    return strstr(path, STAGING "/model") != NULL;
+}
+
 static void interrupt(void)
 {
     rc_merge merge = {.recipe = TIES, .out = "out", .max_shard = SHARD_BYTES};
@@ -177,6 +182,41 @@ static void test_memory_ends_at_first(void **state)
     assert_goes_on();
 }
 
+static int slow_fsync(int fd)
+{
+    char path[4096];
+    if (is_kept(path_of(fd, path))) {
+        nanosleep(&(struct timespec){1, 500000000}, NULL);
+    }
+    return real->fsync(fd);
+}
+
+static bool end_in_the_middle(const lors_progress *progress, void *user)
+{
+    (void)user;
+    return 2 * progress->done_tensors >= progress->total_tensors;
+}
+
+/* What is finished while the first tensors are being noted is noted after them. */
+static void test_stopped_within_the_first_note(void **state)
+{
+    (void)state;
+    rm_options options = RM_OPTIONS_INIT;
+    int64_t n_all = 0;
+    options.plan.n_threads = 1; /* into one file, which takes long to sync */
+    options.run.progress = end_in_the_middle;
+    table.pwrite = slow_pwrite;
+    table.fsync = slow_fsync;
+    lors_run_journal_pace(1, 0);
+    assert_int_equal(rm_merge(TIES, "out", &options, NULL), LORS_ERR_CANCELLED);
+    lors_run_journal_pace(0, 0);
+    table.pwrite = real->pwrite;
+    table.fsync = real->fsync;
+    int64_t n_kept = read_kept(&n_all);
+    print_message("%lld of %lld are kept\n", (long long)n_kept, (long long)n_all);
+    assert_true(3 * n_kept >= n_all);
+}
+
 /* ---- The last files cannot be brought to the disk -------------------------------------------- */
 
 static const char *unsynced; /* the name of a file */
@@ -212,11 +252,6 @@ static void test_last_files_not_synced(void **state)
 }
 
 /* ---- What was left cannot be read ------------------------------------------------------------ */
-
-static bool is_kept(const char *path)
-{
-    return strstr(path, STAGING "/model") != NULL;
-}
 
 static int refusing_open(const char *path, int flags, mode_t mode)
 {
@@ -436,11 +471,17 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(test_memory_ends),           TEST(test_memory_ends_at_first),
-        TEST(test_last_files_not_synced), TEST(test_kept_does_not_open),
-        TEST(test_kept_cannot_be_read),   TEST(test_no_memory_to_look),
-        TEST(test_verified_from_disk),    TEST(test_changed_in_a_mapping),
-        TEST(test_cancelled_at_the_end),  TEST(test_cancelled_before),
+        TEST(test_memory_ends),
+        TEST(test_memory_ends_at_first),
+        TEST(test_stopped_within_the_first_note),
+        TEST(test_last_files_not_synced),
+        TEST(test_kept_does_not_open),
+        TEST(test_kept_cannot_be_read),
+        TEST(test_no_memory_to_look),
+        TEST(test_verified_from_disk),
+        TEST(test_changed_in_a_mapping),
+        TEST(test_cancelled_at_the_end),
+        TEST(test_cancelled_before),
     };
     return cmocka_run_group_tests(tests, write_family, NULL);
 }

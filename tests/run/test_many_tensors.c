@@ -167,7 +167,7 @@ static void test_one_file(void **state)
 static void test_many_files(void **state)
 {
     (void)state;
-    check(4000);
+    check(16);
 }
 
 /* --verify has a second plan beside the first, and the output's headers: within the limit, or it is
@@ -219,17 +219,28 @@ static void test_verified(void **state)
     }
 }
 
-/* Known before the work, not after it. */
+/* Known before the work, not after it: lors.json and the index. */
 static void test_too_many_for_the_report(void **state)
 {
     (void)state;
     lors_ckpt_tensor source = {.n_dims = 2};
     lors_job job = {.name = "w", .origin = "", .reason = "", .source = &source, .n_models = 1000};
-    lors_plan plan = {.jobs = &job, .n_jobs = 1, .n_all_jobs = 1, .n_models = 1000};
+    lors_plan plan = {.jobs = &job, .n_jobs = 1, .n_all_jobs = 1};
     RM_OK(lors_report_check_size(&plan));
-    job.n_models = plan.n_models = 5000000;
+    job.n_models = 5000000;
     assert_int_equal(lors_report_check_size(&plan), LORS_ERR_LIMIT);
     assert_non_null(strstr(lors_last_error(), "merge fewer models at a time"));
+    char *name = malloc(100000001);
+    assert_non_null(name);
+    memset(name, 'w', 100000000);
+    name[100000000] = '\0';
+    job.n_models = 2;
+    job.name = name;
+    RM_OK(lors_report_check_size(&plan)); /* of one file there is no index */
+    plan.n_shards = 2;
+    assert_int_equal(lors_report_check_size(&plan), LORS_ERR_LIMIT);
+    assert_non_null(strstr(lors_last_error(), "raise --max-shard-size"));
+    free(name);
 }
 
 int main(void)
