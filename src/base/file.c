@@ -237,6 +237,17 @@ lors_status lors_file_open_read(const char *path, int *fd, struct stat *info)
     return open_regular(path, 0, fd, info);
 }
 
+lors_status lors_file_forget(const char *path)
+{
+    int fd = -1;
+    LORS_TRY(lors_file_open_read(path, &fd, NULL));
+    if (lors_file_table()->forget) {
+        (void)lors_file_table()->forget(fd);
+    }
+    lors_file_table()->close(fd);
+    return LORS_OK;
+}
+
 lors_status lors_file_open_direct(const char *path, int *fd, struct stat *info)
 {
     return open_regular(path, O_DIRECT, fd, info);
@@ -253,13 +264,6 @@ void lors_file_begin_sync(int fd, uint64_t offset, size_t n_bytes)
     const lors_file_ops *table = lors_file_table();
     if (table->begin_sync && n_bytes > 0) {
         (void)table->begin_sync(fd, (off_t)offset, (off_t)n_bytes);
-    }
-}
-
-void lors_file_forget(int fd)
-{
-    if (lors_file_table()->forget) {
-        (void)lors_file_table()->forget(fd);
     }
 }
 

@@ -71,8 +71,8 @@ lors_status lors_file_reserve(int fd, const char *path, uint64_t n_bytes);
 void lors_file_begin_sync(int fd, uint64_t offset, size_t n_bytes);
 /* Let the system drop what it holds of the file's bytes in memory, so that the disk is asked for
  * what is read next. A hint, too: what is not on the disk yet stays, and so does all of a file
- * system that lies in memory. */
-void lors_file_forget(int fd);
+ * system that lies in memory. Errors: ERR_IO where the file does not open. */
+lors_status lors_file_forget(const char *path);
 lors_status lors_file_sync(int fd, const char *path);
 lors_status lors_file_close(int fd, const char *path);     /* reports a late write error */
 lors_status lors_file_sync_folder(const char *path);

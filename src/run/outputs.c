@@ -164,10 +164,7 @@ static lors_status check_tensor(lors_run_state *run, lors_checkpoint *written, i
 static lors_status forget_written(const lors_checkpoint *written)
 {
     for (int32_t i = 0; i < written->n_files; i++) {
-        int fd = -1;
-        LORS_TRY(lors_file_open_read(written->files[i].path, &fd, NULL));
-        lors_file_forget(fd);
-        lors_file_table()->close(fd);
+        LORS_TRY(lors_file_forget(written->files[i].path));
     }
     return LORS_OK;
 }

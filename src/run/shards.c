@@ -26,7 +26,7 @@ static lors_status has_header(const lors_shard *shard, const char *path, int fd,
     return status;
 }
 
-/* *found: a file of an earlier run with this header and no more bytes than it may have: where it
+/* Is a file of an earlier run found, with this header and no more bytes than it may have? Where it
  * was not reserved it may be shorter. What is there and cannot be read is an error. */
 static lors_status find_shard(lors_run_state *run, int32_t index)
 {

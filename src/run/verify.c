@@ -65,7 +65,6 @@ lors_status lors_hash_file(const char *folder, const char *name, lors_run_state 
     lors_status status = lors_file_open_read(path, &fd, &info);
     if (status == LORS_OK) {
         *n_bytes = (uint64_t)info.st_size;
-        lors_file_forget(fd);
         status = hash_open_file(fd, path, *n_bytes, run, out);
         lors_file_table()->close(fd);
     }
@@ -108,6 +107,14 @@ static lors_status verify_size(const char *folder, const char *name, uint64_t me
                               (unsigned long long)info.st_size, (unsigned long long)meant);
 }
 
+static lors_status forget(const char *folder, const char *name)
+{
+    char *path = lors_path_join(folder, name);
+    lors_status status = path ? lors_file_forget(path) : lors_fail_memory(strlen(name));
+    lors_free(path);
+    return status;
+}
+
 /* One entry of `files`: a bare name, its size, its hash. `names` gets the name, which is new. */
 static lors_status verify_file(const char *folder, json_t *entry, json_t *names, uint64_t *n_bytes)
 {
@@ -126,7 +133,10 @@ static lors_status verify_file(const char *folder, json_t *entry, json_t *names,
         return fail_list(folder);
     }
     LORS_TRY(verify_size(folder, name, (uint64_t)size));
-    lors_status status = lors_hash_file(folder, name, NULL, hash, n_bytes);
+    lors_status status = forget(folder, name);
+    if (status == LORS_OK) {
+        status = lors_hash_file(folder, name, NULL, hash, n_bytes);
+    }
     if (status != LORS_OK) {
         return fail_unread(status, folder, name);
     }

@@ -209,7 +209,8 @@ COMMIT = [
          "if (false) {\n        return lors_fail", "test_json_stream"),
     ]),
     *of("report", "src/run/verify.c", [
-        ("verify-from-memory", "lors_file_forget(fd);", "", "test_machine_fails"),
+        ("verify-from-memory", "lors_status status = forget(folder, name);",
+         "lors_status status = LORS_OK;", "test_machine_fails"),
     ]),
     *of("report", "src/run/outputs.c", [
         ("read-back-from-memory", "piece ? forget_written(written)", "piece ? LORS_OK",

@@ -45,19 +45,11 @@ static struct unsynced {
 } unsynced[1024];
 static int n_unsynced;
 
-static void path_of(int fd, char path[256])
-{
-    char link[64];
-    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    ssize_t n = readlink(link, path, 255);
-    path[n > 0 ? n : 0] = '\0';
-}
-
 /* After a write: one that is not noted yet when a sync begins is not held to be synced. */
 static void note_write(int fd, off_t at, size_t n_bytes)
 {
     struct unsynced write = {.at = at, .n_bytes = n_bytes};
-    path_of(fd, write.path);
+    rm_path_of(fd, write.path, sizeof write.path);
     pthread_mutex_lock(&lock);
     if (n_unsynced < (int)(sizeof unsynced / sizeof *unsynced)) {
         unsynced[n_unsynced++] = write;
@@ -69,7 +61,7 @@ static void note_write(int fd, off_t at, size_t n_bytes)
 static int sync_noted(int fd)
 {
     char path[256];
-    path_of(fd, path);
+    rm_path_of(fd, path, sizeof path);
     pthread_mutex_lock(&lock);
     int result = real->fsync(fd), n_left = 0;
     for (int i = 0; i < n_unsynced; i++) {
@@ -151,7 +143,7 @@ static int counted_fsync(int fd)
 {
     operate();
     if (++n_syncs == wanted->no_sync_at) {
-        path_of(fd, said->not_synced);
+        rm_path_of(fd, said->not_synced, sizeof said->not_synced);
         errno = EIO;
         return -1;
     }

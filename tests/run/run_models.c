@@ -41,6 +41,15 @@ bool rm_exists(const char *path)
     return lstat(path, &info) == 0;
 }
 
+char *rm_path_of(int fd, char *out, size_t n_bytes)
+{
+    char link[64];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t n = readlink(link, out, n_bytes - 1);
+    out[n > 0 ? n : 0] = '\0';
+    return out;
+}
+
 int rm_count_entries(const char *folder)
 {
     int n = 0;

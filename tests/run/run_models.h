@@ -66,6 +66,8 @@ void rm_write_bytes(const char *path, const void *bytes, size_t n_bytes);
 char *rm_read_bytes(const char *path, size_t *n_bytes); /* NUL-terminated; free() */
 bool rm_same_files(const char *a, const char *b);
 bool rm_exists(const char *path);
+/* The path of an open file, cut to n_bytes with the NUL. Returns out. */
+char *rm_path_of(int fd, char *out, size_t n_bytes);
 int rm_count_entries(const char *folder); /* hidden ones included */
 void rm_remove(const char *path);         /* a whole tree; nothing there is fine */
 

@@ -64,15 +64,6 @@ static int teardown(void **state)
     return 0;
 }
 
-static const char *path_of(int fd, char path[4096])
-{
-    char link[64];
-    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    ssize_t n = readlink(link, path, 4095);
-    path[n > 0 ? n : 0] = '\0';
-    return path;
-}
-
 static bool is_kept(const char *path)
 {
     return strstr(path, STAGING "/model") != NULL;
@@ -185,7 +176,7 @@ static void test_memory_ends_at_first(void **state)
 static int slow_fsync(int fd)
 {
     char path[4096];
-    if (is_kept(path_of(fd, path))) {
+    if (is_kept(rm_path_of(fd, path, sizeof path))) {
         nanosleep(&(struct timespec){1, 500000000}, NULL);
     }
     return real->fsync(fd);
@@ -224,7 +215,7 @@ static const char *unsynced; /* the name of a file */
 static int failing_fsync(int fd)
 {
     char path[4096];
-    if (strcmp(strrchr(path_of(fd, path), '/') + 1, unsynced) == 0) {
+    if (strcmp(strrchr(rm_path_of(fd, path, sizeof path), '/') + 1, unsynced) == 0) {
         errno = ENOSPC;
         return -1;
     }
@@ -267,7 +258,7 @@ static off_t refused_from;
 static ssize_t refusing_pread(int fd, void *buffer, size_t n_bytes, off_t offset)
 {
     char path[4096];
-    if (is_kept(path_of(fd, path)) && offset >= refused_from) {
+    if (is_kept(rm_path_of(fd, path, sizeof path)) && offset >= refused_from) {
         errno = refusal;
         return -1;
     }
@@ -342,14 +333,14 @@ static int n_forgotten, n_read_before;
 static int counting_forget(int fd)
 {
     char path[4096];
-    n_forgotten += is_kept(path_of(fd, path)) || strstr(path, "/out/");
+    n_forgotten += is_kept(rm_path_of(fd, path, sizeof path)) || strstr(path, "/out/");
     return 0;
 }
 
 static ssize_t counting_pread(int fd, void *buffer, size_t n_bytes, off_t offset)
 {
     char path[4096];
-    n_read_before += strstr(path_of(fd, path), "/out/model") && n_forgotten == 0;
+    n_read_before += strstr(rm_path_of(fd, path, sizeof path), "/out/model") && n_forgotten == 0;
     return real->pread(fd, buffer, n_bytes, offset);
 }
 

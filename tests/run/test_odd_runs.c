@@ -140,11 +140,8 @@ static const char *spoilt_name; /* in the header: this becomes another; NULL: by
 
 static bool is_output(int fd)
 {
-    char link[64], path[4096];
-    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    ssize_t n = readlink(link, path, sizeof path - 1);
-    path[n > 0 ? n : 0] = '\0';
-    return strstr(path, STAGING "/model") != NULL;
+    char path[4096];
+    return strstr(rm_path_of(fd, path, sizeof path), STAGING "/model") != NULL;
 }
 
 static ssize_t spoiling_pread(int fd, void *buffer, size_t n_bytes, off_t offset)
