@@ -3,7 +3,7 @@ zeros 1 65536
 OPENBLAS_NUM_THREADS=8 lors merge recipe.yaml -qo out --device cpu &
 until [ -n "$(left)" ] || [ -e out ]; do sleep 0.01; done
 cat /proc/$!/comm
-tr '\0' '\n' </proc/$!/environ | grep OPENBLAS
+tr '\0' '\n' </proc/$!/environ | grep "^OPENBLAS_NUM_THREADS="
 wait $!
 lors verify out -q
 
