@@ -3,7 +3,7 @@
 #
 #   tests/faults/run.sh [STATES]     states of the disk after each operation; 150
 #
-# 15 to 25 minutes on two cores. Builds into build-faults/, prints a line for every part and
+# 15 to 35 minutes on two cores. Builds into build-faults/, prints a line for every part and
 # variant, and writes the figures to build-faults/figures.json. Fails if any point fails.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
