@@ -281,9 +281,8 @@ rc_outcome rc_run(const rc_merge *merge)
 
 static void drop_what_differs(json_t *value)
 {
-    static const char *const keys[] = {
-        "seconds",           "peak_bytes", "resumed_tensors",    "rechecked_tensors",
-        "worst_bound_ratio", "workers",    "sha256_of_the_above"};
+    static const char *const keys[] = {"seconds", "peak_bytes", "resumed_tensors", "workers",
+                                       "sha256_of_the_above"};
     const char *key;
     json_t *inner;
     size_t i;
